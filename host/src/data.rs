@@ -1,0 +1,9 @@
+//! Cells as the host holds them: sparse counts, names, annotations. Cells × genes everywhere.
+
+mod cells;
+mod csr;
+mod frame;
+
+pub use cells::Cells;
+pub use csr::Csr;
+pub use frame::{Column, Frame};

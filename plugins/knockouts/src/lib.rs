@@ -1,0 +1,5 @@
+//! Strategies that say which genes are knocked out in which cells.
+
+use lacuna_sdk::prelude::*;
+
+plugin! { name: "knockouts" }

@@ -1,0 +1,5 @@
+//! Dissimilarities and correlations of profiles.
+
+use lacuna_sdk::prelude::*;
+
+plugin! { name: "metrics" }

@@ -1,0 +1,367 @@
+//! What an author implements: a component of one of four kinds.
+
+use crate::params::Param;
+use crate::{Cells, Context, Error, Knockout, KnockoutList, Knockouts, OwnedCells, Result};
+use arrow_array::RecordBatch;
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+/// What every component has: an id, a doc line, parameters, and a constructor.
+pub trait Component: Sized + Send + Sync + 'static {
+    /// Its name in pipelines, `[a-z0-9-]+`.
+    const ID: &'static str;
+    /// One sentence: what it does.
+    const DOC: &'static str;
+    /// Its parameters, made by [`config!`](crate::config); [`NoConfig`](crate::NoConfig) for none.
+    type Config: Param + Default;
+    /// Makes the component. Checks here what one parameter's range cannot say. Cheap and without effects.
+    fn new(config: Self::Config) -> Result<Self>;
+}
+
+/// Makes cells with known truth, and answers with the true response to any knockout.
+pub trait Simulator: Component {
+    /// The truth about the cells it made.
+    type Truth: Fitted;
+    /// The scale of the truth's answers.
+    const SCALE: Scale;
+    /// Makes the cells, from the step's seed.
+    fn simulate(&self, cx: &Context) -> Result<Simulation<Self::Truth>>;
+}
+
+/// What a simulator made.
+pub struct Simulation<T> {
+    /// The cells.
+    pub cells: OwnedCells,
+    /// The true network, with the columns `regulator`, `target`, `weight` (negative represses).
+    pub network: Option<RecordBatch>,
+    /// The model that answers with the truth for these cells, by their ids.
+    pub truth: T,
+}
+
+/// Learns from wild-type cells to predict the response to knockouts.
+pub trait Model: Component {
+    /// The fitted model.
+    type Fitted: Fitted;
+    /// What the model answers and needs.
+    const INFO: ModelInfo;
+    /// Fits to the training cells.
+    fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Self::Fitted>;
+}
+
+/// A fitted model or a truth. Called from many threads at once.
+pub trait Fitted: Send + Sync + Sized + 'static {
+    /// Writes one row of `answer`, shape (genes), for each knockout of the query, on the declared scale.
+    ///
+    /// A knockout without genes asks for the cell as it is.
+    fn predict(&self, query: &Query<'_>, answer: &mut AnswerMut<'_>, cx: &Context) -> Result<()>;
+
+    /// The model as bytes.
+    fn save(&self) -> Result<Vec<u8>>;
+
+    /// The model from its bytes.
+    fn load(bytes: &[u8]) -> Result<Self>;
+
+    /// Writes the impact of each knockout without writing profiles, or answers `Ok(false)` when it has no
+    /// such way for this formula. Must agree with the generic way (predict, then measure).
+    fn screen(&self, _screen: &Screen<'_>, _impacts: &mut [f32], _cx: &Context) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// What the model tells about itself: named tables, such as `training` with a column `step`.
+    fn tables(&self) -> Result<Vec<(String, RecordBatch)>> {
+        Ok(vec![])
+    }
+}
+
+/// What a model learns from.
+pub struct Training<'a> {
+    /// The training cells.
+    pub cells: Cells<'a>,
+    /// Cells held out to choose the best state.
+    pub validation: Option<Cells<'a>>,
+    /// The measured perturbation of each training cell, for a model that [needs](ModelInfo::needs_labels) it.
+    pub perturbations: Option<Knockouts<'a>>,
+    /// A prior network, with the columns `regulator` and `target`.
+    pub network: Option<RecordBatch>,
+}
+
+/// What a fitted model is asked.
+pub struct Query<'a> {
+    /// The cells that the knockouts refer to.
+    pub cells: Cells<'a>,
+    /// The knockouts, one answer each.
+    pub knockouts: Knockouts<'a>,
+    /// How many samples of each answer are wanted, in rows one after the other.
+    pub samples: usize,
+}
+
+/// Where the answer goes.
+pub struct AnswerMut<'a> {
+    /// Knockouts (× samples) × genes.
+    pub values: ArrayViewMut2<'a, f32>,
+    /// The standard deviation of each value, if wanted.
+    pub spread: Option<ArrayViewMut2<'a, f32>>,
+}
+
+/// A whole screen of some cells.
+pub struct Screen<'a> {
+    /// The cells that the knockouts refer to.
+    pub cells: Cells<'a>,
+    /// The knockouts; those of one cell stand together.
+    pub knockouts: Knockouts<'a>,
+    /// The formula of the impact, such as `bray-curtis`.
+    pub formula: &'a str,
+    /// What the prediction is compared with: `predicted`, `predicted-null`, `observed`, `observed-null`.
+    pub against: &'a str,
+    /// The pseudo-share e of anchoring, if predictions are anchored to the observed profile.
+    pub anchor: Option<f64>,
+}
+
+/// What a model answers for one knockout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// The profile of the cell.
+    Profiles,
+    /// The mean profile of the population.
+    Means,
+    /// Profiles sampled from the population.
+    Samples,
+    /// One signed score for each gene.
+    GeneScores,
+}
+
+/// The scale of a model's answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// Shares that sum to 1.
+    Closed,
+    /// Counts or concentrations; the host closes them.
+    Counts,
+    /// log1p of counts per 10,000.
+    Log1pCp10k,
+}
+
+/// The levels of a gene that a model understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Levels {
+    /// Knockout only.
+    Knockout,
+    /// Any level, in parts of the gene's own expression.
+    Any,
+}
+
+/// What a model answers and needs. Start from [`ModelInfo::PROFILES`].
+#[derive(Debug, Clone, Copy)]
+pub struct ModelInfo {
+    /// What it answers.
+    pub answers: Answers,
+    /// On which scale.
+    pub scale: Scale,
+    /// Which levels it understands.
+    pub levels: Levels,
+    /// Whether it learns from measured perturbations.
+    pub needs_labels: bool,
+    /// Whether it is a deliberately simple predictor, fitted beside every model that is evaluated.
+    pub baseline: bool,
+    /// Whether an answer uses the cell's own expression, not only its assemblage. Such a model cannot be
+    /// tested on predicting the profile of a cell as it is.
+    pub sees_expression: bool,
+    /// Formulas of impacts that its [`Fitted::screen`] offers.
+    pub fused: &'static [&'static str],
+    /// Where it comes from: a paper, an equation.
+    pub source: &'static str,
+}
+
+impl ModelInfo {
+    /// Closed profiles of single cells, from the assemblage alone, for knockouts.
+    pub const PROFILES: Self = Self {
+        answers: Answers::Profiles,
+        scale: Scale::Closed,
+        levels: Levels::Knockout,
+        needs_labels: false,
+        baseline: false,
+        sees_expression: false,
+        fused: &[],
+        source: "",
+    };
+}
+
+/// Proposes knockouts, in rounds.
+pub trait Strategy: Component {
+    /// Whether proposals for a cell depend on that cell alone.
+    const SCOPE: Scope;
+    /// The next round; an empty list ends it. Only genes that a cell expresses may be knocked out in it.
+    fn propose(&self, proposal: &Proposal<'_>, cx: &Context) -> Result<KnockoutList>;
+}
+
+/// What a strategy looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Each cell alone, in one round; the host may hand over the cells in blocks.
+    Cell,
+    /// All cells at once.
+    Population,
+}
+
+/// What a strategy proposes from.
+pub struct Proposal<'a> {
+    /// The cells.
+    pub cells: Cells<'a>,
+    /// How many rounds came before.
+    pub round: u64,
+    /// All knockouts of the earlier rounds.
+    pub earlier: Knockouts<'a>,
+    /// Their impacts.
+    pub impacts: &'a [f32],
+}
+
+/// Compares profiles. A row-shaped metric implements [`row`](Metric::row); any other [`score`](Metric::score).
+pub trait Metric: Component {
+    /// What the metric declares about itself.
+    const INFO: MetricInfo;
+
+    /// The score of one row; NaN where there is no value.
+    fn row(&self, _row: &Row<'_>) -> Result<f64> {
+        Err(Error::failed(format!("{} does not score single rows", Self::ID)))
+    }
+
+    /// Writes all scores: one for each row, perturbation, or population, as [`MetricInfo::shape`] says.
+    fn score(&self, comparison: &Comparison<'_>, scores: &mut [f64], _cx: &Context) -> Result<()> {
+        for (i, score) in scores.iter_mut().enumerate() {
+            *score = self.row(&comparison.row(i)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a metric compares. Parts that it does not [need](MetricInfo::needs) may be missing.
+#[derive(Clone, Copy)]
+pub struct Comparison<'a> {
+    /// Rows × genes: the true profiles, or those before the knockout.
+    pub before: Option<ArrayView2<'a, f32>>,
+    /// Rows × genes: the predicted profiles, or those after the knockout.
+    pub after: Option<ArrayView2<'a, f32>>,
+    /// Rows × genes: the observed profiles.
+    pub observed: Option<ArrayView2<'a, f32>>,
+    /// The knockout of each row.
+    pub knockouts: Option<Knockouts<'a>>,
+    /// Control cells × genes.
+    pub controls: Option<ArrayView2<'a, f32>>,
+    /// A panel of perturbations: before and after have one row for each, and these are their targets.
+    pub panel: Option<Knockouts<'a>>,
+}
+
+/// One row of a [`Comparison`].
+pub struct Row<'a> {
+    /// The true profile, or the one before the knockout. Shape (genes).
+    pub before: &'a [f32],
+    /// The predicted profile, or the one after the knockout.
+    pub after: &'a [f32],
+    /// The observed profile.
+    pub observed: Option<&'a [f32]>,
+    /// The knockout.
+    pub knockout: Option<Knockout<'a>>,
+}
+
+impl<'a> Comparison<'a> {
+    /// Row `i` of `before` and `after`.
+    pub fn row(&self, i: usize) -> Result<Row<'a>> {
+        let part = |m: Option<ArrayView2<'a, f32>>| m.and_then(|m| (i < m.nrows()).then(|| row_of(m, i))?);
+        let missing = |name| Error::data(format!("the comparison has no row {i} of `{name}`"));
+        Ok(Row {
+            before: part(self.before).ok_or_else(|| missing("before"))?,
+            after: part(self.after).ok_or_else(|| missing("after"))?,
+            observed: part(self.observed),
+            knockout: self.knockouts.filter(|k| i < k.len()).map(|k| k.get(i)),
+        })
+    }
+}
+
+fn row_of<'a>(matrix: ArrayView2<'a, f32>, i: usize) -> Option<&'a [f32]> {
+    matrix.index_axis_move(ndarray::Axis(0), i).to_slice()
+}
+
+/// What a metric scores at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One score for each row.
+    Row,
+    /// One score for all rows together.
+    Population,
+    /// One score for each perturbation of a panel.
+    Panel,
+}
+
+/// Which way is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// An error.
+    LowerIsBetter,
+    /// An agreement.
+    HigherIsBetter,
+    /// Neither: a size, such as an impact.
+    None,
+}
+
+/// A part of a [`Comparison`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// [`Comparison::before`].
+    Before,
+    /// [`Comparison::after`].
+    After,
+    /// [`Comparison::observed`].
+    Observed,
+    /// [`Comparison::knockouts`].
+    Knockouts,
+    /// [`Comparison::controls`].
+    Controls,
+    /// [`Comparison::panel`].
+    Panel,
+}
+
+/// What a metric declares about itself. Start from [`MetricInfo::ERROR`] or [`MetricInfo::AGREEMENT`].
+#[derive(Debug, Clone, Copy)]
+pub struct MetricInfo {
+    /// What it scores at once.
+    pub shape: Shape,
+    /// The parts it needs.
+    pub needs: &'static [Part],
+    /// The smallest and the largest score.
+    pub range: (f64, f64),
+    /// Which way is better, as an evaluation.
+    pub direction: Direction,
+    /// Whether before and after may be exchanged.
+    pub symmetric: bool,
+    /// The score when before equals after.
+    pub identity: Option<f64>,
+    /// The score of a guess, where there is one.
+    pub chance: Option<f64>,
+    /// The documented formula that it computes exactly, so that a model may fuse it; its id as a rule.
+    pub formula: Option<&'static str>,
+    /// Where it comes from: a paper, an equation.
+    pub source: &'static str,
+}
+
+impl MetricInfo {
+    /// A row-shaped dissimilarity: 0 when equal, lower is better, symmetric, without upper limit.
+    pub const ERROR: Self = Self {
+        shape: Shape::Row,
+        needs: &[Part::Before, Part::After],
+        range: (0.0, f64::INFINITY),
+        direction: Direction::LowerIsBetter,
+        symmetric: true,
+        identity: Some(0.0),
+        chance: None,
+        formula: None,
+        source: "",
+    };
+
+    /// A row-shaped correlation: 1 when equal, −1..1, higher is better, 0 by chance, symmetric.
+    pub const AGREEMENT: Self = Self {
+        range: (-1.0, 1.0),
+        direction: Direction::HigherIsBetter,
+        identity: Some(1.0),
+        chance: Some(0.0),
+        ..Self::ERROR
+    };
+}
