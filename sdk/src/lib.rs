@@ -58,6 +58,7 @@ pub mod manifest;
 pub mod params;
 #[doc(hidden)]
 pub mod runtime;
+mod saved;
 
 pub use arrow_array as arrow;
 pub use cells::{Cells, OwnedCells, table};
@@ -71,6 +72,7 @@ pub use ndarray;
 pub use params::NoConfig;
 pub use rand;
 pub use rand_distr;
+pub use saved::Saved;
 #[doc(hidden)]
 pub use serde_json;
 pub use tracing;
@@ -81,8 +83,8 @@ pub mod prelude {
     pub use crate::{
         AnswerMut, Answers, Cells, Comparison, Component, Context, Direction, Error, Fitted, Knockout,
         KnockoutList, Knockouts, Levels, Metric, MetricInfo, Model, ModelInfo, NoConfig, OwnedCells, Part,
-        Proposal, Query, Result, Row, Scale, Scope, Screen, Shape, Simulation, Simulator, Strategy, Stream,
-        Training, choice, config, plugin,
+        Proposal, Query, Result, Row, Saved, Scale, Scope, Screen, Shape, Simulation, Simulator, Strategy,
+        Stream, Training, choice, config, plugin,
     };
 }
 
