@@ -40,8 +40,7 @@ pub struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    /// The cells behind a view of the border.
-    #[doc(hidden)]
+    /// The cells behind a view of the border, such as [`OwnedCells::to_view`].
     pub fn from_view<'v: 'a>(view: &'a CellsView<'v>) -> Self {
         Self { csr: view.csr, ids: view.ids.as_slice(), library: view.library.as_slice(), info: &view.info }
     }
@@ -208,8 +207,7 @@ impl OwnedCells {
         self
     }
 
-    /// The cells as a call hands them over.
-    #[doc(hidden)]
+    /// The cells as a call hands them over; read them with [`Cells::from_view`].
     pub fn to_view(&self) -> CellsView<'_> {
         CellsView {
             csr: CsrRef {

@@ -59,6 +59,7 @@ pub mod params;
 #[doc(hidden)]
 pub mod runtime;
 mod saved;
+pub mod testing;
 
 pub use arrow_array as arrow;
 pub use cells::{Cells, OwnedCells, table};
