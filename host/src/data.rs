@@ -3,7 +3,9 @@
 mod cells;
 mod csr;
 mod frame;
+mod knockouts;
 
 pub use cells::Cells;
 pub use csr::Csr;
 pub use frame::{Column, Frame};
+pub use knockouts::Knockouts;

@@ -1,3 +1,8 @@
 //! The Lacuna host: loads plugins, composes them into pipelines, runs them, writes results.
 
 pub mod data;
+pub mod formats;
+pub mod pipeline;
+pub mod plugin;
+pub mod run;
+pub mod steps;

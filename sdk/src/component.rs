@@ -189,6 +189,8 @@ impl ModelInfo {
 pub trait Strategy: Component {
     /// Whether proposals for a cell depend on that cell alone.
     const SCOPE: Scope;
+    /// Whether later rounds depend on the impacts of earlier ones. If not, there is one round.
+    const ADAPTIVE: bool = false;
     /// The next round; an empty list ends it. Only genes that a cell expresses may be knocked out in it.
     fn propose(&self, proposal: &Proposal<'_>, cx: &Context) -> Result<KnockoutList>;
 }

@@ -9,6 +9,13 @@ use std::sync::Mutex;
 /// A stream of random numbers: ChaCha8, the same on every machine.
 pub type Stream = rand_chacha::ChaCha8Rng;
 
+/// Random stream `n` of a seed, as [`Context::stream`] gives it for the step's seed.
+pub fn stream(seed: u64, n: u64) -> Stream {
+    let mut stream = Stream::seed_from_u64(seed);
+    stream.set_stream(n);
+    stream
+}
+
 /// The host's services, valid during one call.
 pub struct Context {
     pub(crate) host: HostRef,
@@ -42,9 +49,7 @@ impl Context {
 
     /// Random stream `n` of the step. Give each cell its own, and the result does not depend on threads.
     pub fn stream(&self, n: u64) -> Stream {
-        let mut stream = Stream::seed_from_u64(self.seed());
-        stream.set_stream(n);
-        stream
+        stream(self.seed(), n)
     }
 
     /// A folder for temporary files, removed after the step.

@@ -60,7 +60,8 @@ impl<'a> Knockouts<'a> {
         (0..all.len()).map(move |i| all.get(i))
     }
 
-    /// Runs of knockouts of the same cell: the cell and the rows.
+    /// Runs of knockouts of the same cell: the cell and the rows. Knockouts of the population have no cell, and
+    /// no run.
     pub fn by_cell(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> + 'a {
         let cell = self.cell;
         let mut start = 0;
@@ -95,6 +96,19 @@ impl KnockoutList {
         self.genes.extend_from_slice(genes);
         self.genes[start..].sort_unstable();
         self.levels.resize(self.genes.len(), 0.0);
+        self.end_row(cell);
+    }
+
+    /// Adds a perturbation of these genes, each to a level: 0 a knockout, 0.3 a knock-down, 2 an over-expression.
+    pub fn push_levels(&mut self, cell: usize, genes: &[(u32, f32)]) {
+        let mut sorted = genes.to_vec();
+        sorted.sort_by_key(|&(gene, _)| gene);
+        self.genes.extend(sorted.iter().map(|&(gene, _)| gene));
+        self.levels.extend(sorted.iter().map(|&(_, level)| level));
+        self.end_row(cell);
+    }
+
+    fn end_row(&mut self, cell: usize) {
         self.cell.push(cell as u64);
         if self.offsets.is_empty() {
             self.offsets.push(0);

@@ -64,7 +64,7 @@ pub mod testing;
 pub use arrow_array as arrow;
 pub use cells::{Cells, OwnedCells, table};
 pub use component::*;
-pub use context::{Context, Stream};
+pub use context::{Context, Stream, stream};
 pub use error::{Error, Result};
 pub use knockouts::{Knockout, KnockoutList, Knockouts};
 #[doc(hidden)]

@@ -58,7 +58,7 @@ pub fn strategy<C: Strategy>() -> Value {
         Scope::Cell => "cell",
         Scope::Population => "population",
     };
-    entry::<C>("strategy", json!({"scope": scope}))
+    entry::<C>("strategy", json!({"scope": scope, "adaptive": C::ADAPTIVE}))
 }
 
 /// The entry of a metric. An infinite end of the range is left out.

@@ -101,7 +101,7 @@ impl Column {
                     })*
                     DataType::Boolean => values.as_boolean().iter().map(|v| v.map(|v| v.to_string())).collect(),
                     DataType::Utf8 => values.as_string::<i32>().iter().map(|v| v.map(String::from)).collect(),
-                    DataType::Dictionary(_, _) => category_texts(values),
+                    DataType::Dictionary(_, _) => self.category_texts(),
                     _ => vec![None; values.len()],
                 }
             };
@@ -111,19 +111,29 @@ impl Column {
             Float64 => Float64Type)
     }
 
+    /// Each row's category and the names of the categories, used or not; nothing at all where it has none.
+    pub fn categories(&self) -> Option<(Vec<Option<usize>>, Vec<&str>)> {
+        let dictionary = self.values.as_any_dictionary_opt()?;
+        let names = dictionary.values().as_string_opt::<i32>()?;
+        // Keys can't be normalised where there is no category, as in a column of missing values.
+        let keys = if names.is_empty() { vec![0; self.values.len()] } else { dictionary.normalized_keys() };
+        let code = |(i, key)| (!self.values.is_null(i)).then_some(key);
+        Some((
+            keys.into_iter().enumerate().map(code).collect(),
+            names.iter().map(Option::unwrap_or_default).collect(),
+        ))
+    }
+
+    fn category_texts(&self) -> Vec<Option<String>> {
+        let Some((codes, names)) = self.categories() else { return vec![None; self.values.len()] };
+        codes.into_iter().map(|code| code.map(|code| names[code].to_string())).collect()
+    }
+
     /// Each row's value as a number; `None` where it is missing, and nothing at all where it is no number.
     pub fn numbers(&self) -> Option<Vec<Option<f64>>> {
         let numeric = self.values.data_type().is_numeric();
         numeric.then(|| self.texts().into_iter().map(|t| t.and_then(|t| t.parse().ok())).collect())
     }
-}
-
-fn category_texts(values: &ArrayRef) -> Vec<Option<String>> {
-    let dictionary = values.as_any_dictionary();
-    let keys = dictionary.normalized_keys();
-    let categories = dictionary.values().as_string::<i32>();
-    let text = |(i, &key): (usize, &usize)| (!values.is_null(i)).then(|| categories.value(key).to_string());
-    keys.iter().enumerate().map(text).collect()
 }
 
 #[cfg(test)]
@@ -153,5 +163,13 @@ mod tests {
         assert_eq!(picked.column("n").unwrap().numbers().unwrap(), [Some(6.0), None]);
         assert_eq!(picked.column("doublet").unwrap().texts()[0].as_deref(), Some("true"));
         assert!(picked.column("doublet").unwrap().numbers().is_none());
+    }
+
+    #[test]
+    fn a_column_of_missing_categories_has_no_texts() {
+        let none: DictionaryArray<Int8Type> = [None::<&str>, None].into_iter().collect();
+        let column = Column { name: "x".into(), values: Arc::new(none), ordered: false };
+        assert_eq!(column.texts(), [None, None]);
+        assert_eq!(column.categories(), Some((vec![None, None], vec![])));
     }
 }

@@ -1,5 +1,22 @@
 //! Deliberately simple predictors that a model has to beat.
 
-use lacuna_sdk::prelude::*;
+#[cfg(test)]
+mod fixtures;
+mod knn;
+mod linear;
+mod masked_mean;
+mod mean;
+mod no_change;
+mod null;
+mod ridge;
+mod rows;
 
-plugin! { name: "baselines" }
+use knn::Knn;
+use lacuna_sdk::prelude::*;
+use linear::Linear;
+use masked_mean::MaskedMean;
+use mean::Mean;
+use no_change::NoChange;
+use null::Null;
+
+plugin! { name: "baselines", models: [NoChange, Null, Mean, MaskedMean, Knn, Linear] }

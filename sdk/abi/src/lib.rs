@@ -28,7 +28,7 @@ mod views;
 pub use abi_stable::{
     StableAbi,
     erased_types::TD_Opaque,
-    library::{CheckTypeLayout, LibHeader, RootModuleResult},
+    library::{AbiHeaderRef, CheckTypeLayout, LibHeader, RootModuleResult},
     std_types::{RArc, RBox, RNone, ROption, RResult, RSlice, RSliceMut, RSome, RStr, RString, RVec},
 };
 pub use arrow::ArrowPair;

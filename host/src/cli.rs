@@ -1,0 +1,136 @@
+//! Commands, their options, and exit codes: 0 done, 1 a step failed, 2 the pipeline or the arguments are wrong,
+//! 130 cancelled.
+
+mod init;
+mod look;
+mod plugin;
+mod run;
+mod validate;
+
+use clap::{Args, Parser, Subcommand};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Predicts what a single cell looks like when a gene is missing.
+///
+/// Pipelines are TOML files; simulators, models, knockout strategies and metrics are plugins.
+///
+///   lacuna look cells.h5ad        what is in a file
+///   lacuna init cells.h5ad        writes a pipeline for it
+///   lacuna run cells.toml         runs it: keystone genes, effects, a report
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more: -v what plugins say, -vv everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a pipeline. What an earlier run left is used again where nothing changed.
+    Run(run::RunArgs),
+    /// Check a pipeline: all problems at once, each with its place. Runs nothing.
+    Validate(validate::ValidateArgs),
+    /// Print the steps of a pipeline and what flows between them.
+    Graph(validate::GraphArgs),
+    /// Say what is in a file of cells: annotations, matrices, counts or not, depth.
+    Look(look::LookArgs),
+    /// Write a pipeline for a file of cells.
+    Init(init::InitArgs),
+    /// List plugins, or show all there is to know of one.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// Load one library and leave; the host asks itself this about files that it does not know.
+    #[command(name = lacuna::plugin::PROBE_COMMAND, hide = true)]
+    Probe {
+        /// The library.
+        path: PathBuf,
+    },
+}
+
+/// What every command that reads a pipeline takes.
+#[derive(Args)]
+struct PipelineArgs {
+    /// A pipeline: a TOML file, or a folder with a pipeline.toml.
+    pipeline: PathBuf,
+    /// Change a value: --set steps.model.with.steps=100.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Change the pipeline's seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Look for plugins in this folder too.
+    #[arg(long, value_name = "DIR")]
+    plugin_dir: Vec<PathBuf>,
+}
+
+impl PipelineArgs {
+    fn check(&self) -> anyhow::Result<lacuna::pipeline::Checked> {
+        let mut set = self.set.clone();
+        set.extend(self.seed.map(|seed| format!("seed={seed}")));
+        let options = lacuna::pipeline::Options { set, plugin_dirs: self.plugin_dir.clone() };
+        lacuna::pipeline::check_file(&self.pipeline, &options)
+    }
+}
+
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+const CANCELLED: u8 = 130;
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.verbose);
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Validate(args) => validate::validate(&args),
+        Command::Graph(args) => validate::graph(&args),
+        Command::Look(args) => look::look(&args),
+        Command::Init(args) => init::init(&args),
+        Command::Plugin(command) => plugin::plugin(&command),
+        Command::Probe { path } => {
+            let code = lacuna::plugin::probe_in_this_process(&path);
+            return ExitCode::from(u8::try_from(code).unwrap_or(FAILED));
+        }
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(WRONG)
+        }
+    }
+}
+
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(verbose > 1)
+        .init();
+}
+
+/// Prints what is meant for a person or a pipe; a closed pipe is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// A path as people would write it from here.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let relative = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
+    relative.unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,180 @@
+//! Files in and out: h5ad, 10x HDF5, 10x folders and text tables, told apart by content.
+//!
+//! [`detect`] says what a file is, [`look`] what is in it, [`load`] reads it as [`Cells`]; [`h5ad::H5ad`] reads a
+//! file larger than memory some cells at a time, and [`h5ad::write`] writes. Values, names and annotations come as
+//! they are in the file: repeated names, NaN and the like are for the caller to judge.
+
+mod detect;
+mod features;
+pub mod h5ad;
+mod hdf5;
+pub mod mtx;
+mod sparse;
+pub mod table;
+pub mod tenx;
+mod text;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::data::{Cells, Frame};
+pub use detect::{Format, detect};
+pub use h5ad::H5ad;
+pub use table::Orientation;
+pub use values::{ValueKind, ValueSummary, sample_rows};
+
+/// Most cells that [`look`] reads of each matrix.
+const SAMPLE: usize = 2000;
+
+/// What the caller may state about a file.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `X` (default), `layers/NAME` or `raw/X`, of an h5ad file.
+    pub matrix: Option<String>,
+    /// Names of the genes of a table of numbers only.
+    pub gene_names: Option<PathBuf>,
+    /// Which way a table stands, where it is not as [`table::read`] takes it.
+    pub orientation: Option<Orientation>,
+}
+
+/// Cells as read.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Values, names and annotations, as they are in the file.
+    pub cells: Cells,
+    /// A summary of all values.
+    pub values: ValueSummary,
+    /// What was left out or taken otherwise, in words.
+    pub warnings: Vec<String>,
+}
+
+impl Loaded {
+    fn new(cells: Cells, warnings: Vec<String>) -> Self {
+        Self { values: ValueSummary::of(&cells.x), cells, warnings }
+    }
+}
+
+/// How a matrix is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// By rows: some cells can be read alone.
+    Csr,
+    /// By columns.
+    Csc,
+    /// All values.
+    Dense,
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Csr => "sparse by cells (csr)",
+            Self::Csc => "sparse by genes (csc)",
+            Self::Dense => "dense",
+        })
+    }
+}
+
+/// A matrix of a file, unread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixInfo {
+    /// `X`, `layers/NAME` or `raw/X`.
+    pub name: String,
+    /// How it is stored.
+    pub encoding: Encoding,
+    /// Number of rows.
+    pub n_cells: u64,
+    /// Number of columns.
+    pub n_genes: u64,
+    /// Number of stored values, if it is sparse.
+    pub stored: Option<u64>,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// What the file is.
+    pub format: Format,
+    /// The cells' names and annotations.
+    pub obs: Frame,
+    /// The genes' names and annotations.
+    pub var: Frame,
+    /// Each matrix, and a summary of up to 2,000 of its cells, spread over the file; or why it can't be read.
+    pub matrices: Vec<(MatrixInfo, Result<ValueSummary, String>)>,
+    /// What can't be read, in words.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a file or folder of any format.
+///
+/// # Errors
+/// When it is none of the formats, is damaged, or the options do not apply to it.
+pub fn load(path: &Path, options: &Options) -> Result<Loaded> {
+    let format = detect(path)?;
+    check_options(path, format, options)?;
+    match format {
+        Format::H5ad => {
+            let file = H5ad::open(path)?;
+            let cells = file.cells(options.matrix.as_deref().unwrap_or("X"))?;
+            Ok(Loaded::new(cells, file.warnings().to_vec()))
+        }
+        Format::TenxHdf5 => tenx::read(path),
+        Format::TenxFolder => mtx::read(path),
+        Format::Table => table::read(path, options.orientation, options.gene_names.as_deref()),
+    }
+}
+
+/// An option that would change nothing is refused: it was meant to.
+fn check_options(path: &Path, format: Format, options: &Options) -> Result<()> {
+    let stated = options.matrix.as_deref().filter(|name| *name != "X");
+    if let (Some(name), false) = (stated, format == Format::H5ad) {
+        bail!("{}: a {format} has one matrix, not {name}", path.display());
+    }
+    let about_tables = options.gene_names.is_some() || options.orientation.is_some();
+    ensure!(
+        format == Format::Table || !about_tables,
+        "{}: gene names and orientation are for text tables, this is a {format}",
+        path.display()
+    );
+    Ok(())
+}
+
+/// Looks into a file or folder of any format.
+///
+/// # Errors
+/// When it is none of the formats or is damaged.
+pub fn look(path: &Path, options: &Options) -> Result<Look> {
+    let format = detect(path)?;
+    if format == Format::H5ad {
+        return look_h5ad(&H5ad::open(path)?);
+    }
+    let loaded = load(path, options)?;
+    let (n_cells, n_genes) = (loaded.cells.len() as u64, loaded.cells.n_genes() as u64);
+    let (encoding, stored) = match format {
+        Format::Table => (Encoding::Dense, None),
+        _ => (Encoding::Csr, Some(loaded.cells.x.nnz() as u64)),
+    };
+    let info = MatrixInfo { name: "X".into(), encoding, n_cells, n_genes, stored };
+    let Cells { obs, var, .. } = loaded.cells;
+    Ok(Look { format, obs, var, matrices: vec![(info, Ok(loaded.values))], warnings: loaded.warnings })
+}
+
+fn look_h5ad(file: &H5ad) -> Result<Look> {
+    let summary = |info: &MatrixInfo| {
+        let values = file.sample(&info.name, SAMPLE).map(|x| ValueSummary::of(&x));
+        (info.clone(), values.map_err(|problem| format!("{problem:#}")))
+    };
+    Ok(Look {
+        format: Format::H5ad,
+        obs: file.obs().clone(),
+        var: file.var().clone(),
+        matrices: file.matrices().iter().map(summary).collect(),
+        warnings: file.warnings().to_vec(),
+    })
+}

@@ -1,0 +1,78 @@
+//! Pipelines: parse → resolve → plan. All problems are found at once, each with its place; nothing has run.
+
+mod check;
+mod diagnostics;
+mod graph;
+mod keys;
+mod params;
+mod plan;
+mod resolve;
+mod tree;
+
+pub use diagnostics::{Diagnostic, Place, Severity, Sources, nearest, render, sorted, to_json};
+pub use graph::graph;
+pub use keys::{Call, Input, Keys, PortType};
+pub use params::range_in_words;
+pub use plan::{Plan, Step};
+pub use resolve::step_seed;
+pub use tree::{Node, Table, Value};
+
+use crate::plugin::Registry;
+use std::path::{Path, PathBuf};
+
+/// What the command line adds to a pipeline.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `--set key.path=value`, in order.
+    pub set: Vec<String>,
+    /// `--plugin-dir`.
+    pub plugin_dirs: Vec<PathBuf>,
+}
+
+/// A pipeline after all checks: a plan if there are no errors, and all problems.
+pub struct Checked {
+    /// What can run.
+    pub plan: Option<Plan>,
+    /// Errors and warnings, by place.
+    pub problems: Vec<Diagnostic>,
+    /// The texts that they point into.
+    pub sources: Sources,
+}
+
+/// Reads and checks the pipeline at a path: a TOML file, or a folder with a `pipeline.toml`.
+///
+/// # Errors
+/// When the file cannot be read. What is wrong in it is in the result.
+pub fn check_file(path: &Path, options: &Options) -> anyhow::Result<Checked> {
+    let file = if path.is_dir() { path.join("pipeline.toml") } else { path.to_path_buf() };
+    let bytes = std::fs::read(&file)
+        .map_err(|e| anyhow::anyhow!("cannot read the pipeline {}: {e}", file.display()))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        anyhow::anyhow!("{}: expected UTF-8 text, but byte {} is none", file.display(), at + 1)
+    })?;
+    let absolute = std::path::absolute(&file)?;
+    let base = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
+    Ok(check_text(&file.display().to_string(), text, &base, options))
+}
+
+/// Checks a pipeline's text, whose paths are relative to `base`.
+pub fn check_text(name: &str, text: String, base: &Path, options: &Options) -> Checked {
+    let mut sources = Sources::default();
+    sources.add(name, text);
+    let mut problems = vec![];
+    let mut root = tree::parse(&sources, &mut problems);
+    for set in &options.set {
+        let source = sources.add("--set", set.as_str());
+        tree::apply_override(&mut root, &sources, source, &mut problems);
+    }
+    if !problems.is_empty() {
+        // With a broken syntax every further problem would be a guess.
+        return Checked { plan: None, problems: sorted(problems), sources };
+    }
+    let named = resolve::named_plugins(&root, base, &mut problems);
+    let paths: Vec<PathBuf> = named.iter().map(|(_, path, _)| path.clone()).collect();
+    let registry = Registry::load(&paths, &options.plugin_dirs, Some(base));
+    let plan = resolve::resolve(&root, sources.clone(), base, registry, &named, &mut problems);
+    Checked { plan, problems: sorted(problems), sources }
+}

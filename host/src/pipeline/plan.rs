@@ -1,0 +1,85 @@
+//! A resolved pipeline: what runs, in which order.
+
+use super::diagnostics::Place;
+use super::diagnostics::Sources;
+use crate::plugin::Registry;
+use crate::steps::Action;
+use std::path::PathBuf;
+
+/// A pipeline that passed all checks.
+pub struct Plan {
+    /// Its name.
+    pub name: String,
+    /// Its seed.
+    pub seed: u64,
+    /// The folder of its TOML.
+    pub base: PathBuf,
+    /// Its texts, for messages at run time.
+    pub sources: Sources,
+    /// The plugins.
+    pub registry: Registry,
+    /// Its steps, in the order of the file.
+    pub steps: Vec<Step>,
+}
+
+/// One step.
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// Where its name stands.
+    pub at: Place,
+    /// Its seed.
+    pub seed: u64,
+    /// The obs column whose groups it runs for, one by one.
+    pub by: Option<String>,
+    /// What it does.
+    pub action: Action,
+}
+
+impl Plan {
+    /// A plan of these steps.
+    pub fn new(
+        name: String,
+        seed: u64,
+        base: PathBuf,
+        sources: Sources,
+        registry: Registry,
+        steps: Vec<Step>,
+    ) -> Self {
+        Self { name, seed, base, sources, registry, steps }
+    }
+
+    /// The steps that a step reads from.
+    pub fn upstream(&self, step: usize) -> impl Iterator<Item = usize> {
+        self.steps[step].action.inputs().into_iter().map(|input| input.step)
+    }
+
+    /// An order in which each step comes after those it reads from, else as in the file. The error is a cycle.
+    pub fn order(&self) -> Result<Vec<usize>, Vec<usize>> {
+        let mut done: Vec<usize> = vec![];
+        while done.len() < self.steps.len() {
+            let ready = |&i: &usize| !done.contains(&i) && self.upstream(i).all(|u| done.contains(&u));
+            match (0..self.steps.len()).find(ready) {
+                Some(step) => done.push(step),
+                None => return Err(self.cycle(&done)),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Follows references back among the steps that are not done until one comes again.
+    fn cycle(&self, done: &[usize]) -> Vec<usize> {
+        let Some(start) = (0..self.steps.len()).find(|i| !done.contains(i)) else { return vec![] };
+        let mut path = vec![start];
+        loop {
+            let last = path[path.len() - 1];
+            let Some(next) = self.upstream(last).find(|u| !done.contains(u)) else { return path };
+            if let Some(first) = path.iter().position(|&s| s == next) {
+                path.drain(..first);
+                path.reverse();
+                return path;
+            }
+            path.push(next);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Plugins: where they are looked for, how a file is judged before its code runs, and how they are called.
+//!
+//! A candidate passes three gates. [`inspect`] parses the file as data. [`probe`] loads an unknown file in a
+//! child process first, since loading a damaged library can kill the process. [`load`] compares layouts and
+//! reads the manifest. What does not pass is kept with its reason, in one sentence.
+
+mod call;
+mod discover;
+mod inspect;
+mod load;
+mod manifest;
+mod probe;
+mod registry;
+mod services;
+
+pub use call::{Fitted, Metric, Model, PluginFailure, Simulation, Simulator, Strategy, Training};
+pub use discover::{Candidate, Origin, SearchPath};
+pub use load::{Plugin, load};
+pub use manifest::is_name;
+pub use manifest::{Answers, Component, Kind, Manifest, MetricInfo, ModelInfo, Scale, Scope, Shape};
+pub use probe::{PROBE_COMMAND, probe_in_this_process};
+pub use registry::{Failure, LookupError, Registry};
+pub use services::{ProgressSink, Services};

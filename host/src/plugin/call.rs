@@ -1,0 +1,563 @@
+//! Calls into plugins: the host's data as records of the border, errors with the plugin's name.
+
+use super::load::Plugin;
+use super::manifest::{Component, ModelInfo, Scale};
+use super::services::Services;
+use crate::data::{Cells, Column, Csr, Frame, Knockouts};
+use anyhow::{Context, Result, bail, ensure};
+use arrow_array::{ArrayRef, RecordBatch};
+use lacuna_abi::{
+    self as abi, Answer, ArrowPair, CellsApi, CellsApi_TO, CellsView, CsrRef, ErrorKind, KnockoutsRef,
+    MatMut, MatRef, PResult, PluginError, RNone, ROption, RResult, RSlice, RSliceMut, RSome, RStr, RString,
+    RVec, TD_Opaque,
+};
+use std::sync::Arc;
+
+/// An error that a plugin reported.
+#[derive(Debug, Clone)]
+pub struct PluginFailure {
+    /// `plugin/component`.
+    pub component: String,
+    /// What kind of error.
+    pub kind: ErrorKind,
+    /// The plugin's words.
+    pub message: String,
+    /// The place of a panic, if it was one.
+    pub detail: String,
+}
+
+impl std::error::Error for PluginFailure {}
+
+impl std::fmt::Display for PluginFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { component, message, detail, kind } = self;
+        match *kind {
+            ErrorKind::CANCELLED => write!(f, "cancelled"),
+            ErrorKind::PANIC if detail.is_empty() => write!(f, "plugin {component} panicked: {message}"),
+            ErrorKind::PANIC => write!(f, "plugin {component} panicked at {detail}: {message}"),
+            _ => write!(f, "{component}: {message}"),
+        }
+    }
+}
+
+fn answered<T>(component: &str, result: PResult<T>) -> Result<T> {
+    match result {
+        RResult::ROk(value) => Ok(value),
+        RResult::RErr(PluginError { kind, message, detail }) => Err(PluginFailure {
+            component: component.to_string(),
+            kind,
+            message: message.into(),
+            detail: detail.into(),
+        }
+        .into()),
+    }
+}
+
+impl Plugin {
+    /// The full name of one of its components.
+    pub fn full_name(&self, id: &str) -> String {
+        format!("{}/{id}", self.manifest.name)
+    }
+
+    /// Makes a simulator.
+    pub fn simulator(
+        self: &Arc<Self>,
+        component: &Component,
+        params: &str,
+        host: &Services,
+    ) -> Result<Simulator> {
+        let name = self.full_name(&component.id);
+        let make = self.module.simulator();
+        let inner = answered(&name, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+        Ok(Simulator { inner, name, info: component.model_info() })
+    }
+
+    /// Makes a model.
+    pub fn model(self: &Arc<Self>, component: &Component, params: &str, host: &Services) -> Result<Model> {
+        let name = self.full_name(&component.id);
+        let make = self.module.model();
+        let inner = answered(&name, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+        Ok(Model { inner, name, info: component.model_info() })
+    }
+
+    /// Makes a strategy.
+    pub fn strategy(
+        self: &Arc<Self>,
+        component: &Component,
+        params: &str,
+        host: &Services,
+    ) -> Result<Strategy> {
+        let name = self.full_name(&component.id);
+        let make = self.module.strategy();
+        let inner = answered(&name, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+        Ok(Strategy { inner, name })
+    }
+
+    /// Makes a metric.
+    pub fn metric(self: &Arc<Self>, component: &Component, params: &str, host: &Services) -> Result<Metric> {
+        let name = self.full_name(&component.id);
+        let make = self.module.metric();
+        let inner = answered(&name, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+        Ok(Metric { inner, name })
+    }
+}
+
+/// A simulator, ready to run.
+pub struct Simulator {
+    inner: abi::SimulatorBox,
+    name: String,
+    info: ModelInfo,
+}
+
+/// What a simulator made.
+pub struct Simulation {
+    /// The cells.
+    pub cells: Cells,
+    /// The network, if there is one.
+    pub network: Option<RecordBatch>,
+    /// The truth.
+    pub truth: Fitted,
+}
+
+impl Simulator {
+    /// Makes cells.
+    pub fn simulate(&self, host: &Services) -> Result<Simulation> {
+        let made = answered(&self.name, self.inner.simulate(host.host_ref()))?;
+        let cells =
+            copy_cells(&made.cells()).with_context(|| format!("{} made no valid cells", self.name))?;
+        let network = answered(&self.name, made.network())?.into_option().map(ArrowPair::into_table);
+        let network = network.transpose().map_err(|e| anyhow::anyhow!("{}: its network: {e}", self.name))?;
+        let truth = self.fitted(answered(&self.name, made.truth())?);
+        Ok(Simulation { cells, network, truth })
+    }
+
+    /// Loads a truth.
+    pub fn load_truth(&self, host: &Services, bytes: &[u8]) -> Result<Fitted> {
+        let truth = self.inner.load_truth(host.host_ref(), RSlice::from_slice(bytes));
+        Ok(self.fitted(answered(&self.name, truth)?))
+    }
+
+    fn fitted(&self, inner: abi::FittedBox) -> Fitted {
+        Fitted { inner, name: self.name.clone(), info: self.info.clone() }
+    }
+}
+
+/// A model, ready to be fitted.
+pub struct Model {
+    inner: abi::ModelBox,
+    name: String,
+    info: ModelInfo,
+}
+
+/// What a model learns from.
+pub struct Training<'a> {
+    /// The training cells.
+    pub cells: &'a Cells,
+    /// Held-out cells.
+    pub validation: Option<&'a Cells>,
+}
+
+impl abi::TrainingApi for Training<'_> {
+    fn cells(&self) -> CellsView<'_> {
+        cells_view(self.cells)
+    }
+    fn validation(&self) -> ROption<CellsView<'_>> {
+        self.validation.map(cells_view).into()
+    }
+    fn perturbations(&self) -> ROption<KnockoutsRef<'_>> {
+        RNone
+    }
+    fn validation_perturbations(&self) -> ROption<KnockoutsRef<'_>> {
+        RNone
+    }
+    fn network(&self) -> ROption<ArrowPair> {
+        RNone
+    }
+}
+
+impl Model {
+    /// Fits the model.
+    pub fn fit(&self, host: &Services, training: &Training<'_>) -> Result<Fitted> {
+        let record = abi::TrainingApi_TO::from_ptr(training, TD_Opaque);
+        let inner = answered(&self.name, self.inner.fit(host.host_ref(), record))?;
+        Ok(Fitted { inner, name: self.name.clone(), info: self.info.clone() })
+    }
+
+    /// Loads a fitted model.
+    pub fn load(&self, host: &Services, bytes: &[u8]) -> Result<Fitted> {
+        let inner = answered(&self.name, self.inner.load(host.host_ref(), RSlice::from_slice(bytes)))?;
+        Ok(Fitted { inner, name: self.name.clone(), info: self.info.clone() })
+    }
+}
+
+/// A fitted model, or a truth.
+pub struct Fitted {
+    inner: abi::FittedBox,
+    name: String,
+    info: ModelInfo,
+}
+
+struct Query<'a> {
+    cells: &'a Cells,
+    knockouts: &'a Knockouts,
+}
+
+impl abi::QueryApi for Query<'_> {
+    fn cells(&self) -> CellsView<'_> {
+        cells_view(self.cells)
+    }
+    fn knockouts(&self) -> KnockoutsRef<'_> {
+        knockouts_ref(self.knockouts)
+    }
+    fn samples(&self) -> usize {
+        1
+    }
+}
+
+struct ScreenQuery<'a> {
+    query: Query<'a>,
+    formula: &'a str,
+    against: &'a str,
+    anchor: Option<f64>,
+}
+
+impl abi::ScreenApi for ScreenQuery<'_> {
+    fn cells(&self) -> CellsView<'_> {
+        cells_view(self.query.cells)
+    }
+    fn knockouts(&self) -> KnockoutsRef<'_> {
+        knockouts_ref(self.query.knockouts)
+    }
+    fn formula(&self) -> RStr<'_> {
+        self.formula.into()
+    }
+    fn against(&self) -> RStr<'_> {
+        self.against.into()
+    }
+    fn anchor(&self) -> ROption<f64> {
+        self.anchor.into()
+    }
+}
+
+impl Fitted {
+    /// What the model declares.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// `plugin/component`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The profile for each knockout, closed; shape knockouts × genes, row after row, written to `out`.
+    ///
+    /// # Errors
+    /// What the plugin reports; a value that is negative or not finite, naming cell, knockout and gene.
+    pub fn predict(
+        &self,
+        host: &Services,
+        cells: &Cells,
+        knockouts: &Knockouts,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let query = Query { cells, knockouts };
+        let values = MatMut::from_rows(out, knockouts.len(), cells.n_genes());
+        let record = abi::QueryApi_TO::from_ptr(&query, TD_Opaque);
+        answered(&self.name, self.inner.predict(host.host_ref(), record, Answer { values, spread: RNone }))?;
+        for (i, row) in out.chunks_exact_mut(cells.n_genes().max(1)).enumerate() {
+            self.finish_row(row).with_context(|| {
+                let cell = &cells.obs.names[knockouts.cell[i] as usize];
+                let label = knockouts.label(i, &cells.var.names);
+                let what = if label.is_empty() { "as it is".into() } else { format!("without {label}") };
+                format!("{}: the answer for cell {cell} {what}", self.name)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Checks a row and closes it where the model's scale says so.
+    fn finish_row(&self, row: &mut [f32]) -> Result<()> {
+        if self.info.scale == Scale::Log1pCp10k {
+            row.iter_mut().for_each(|v| *v = v.exp_m1());
+        }
+        // One pass without branches in the common case: a bad value shows in the sum or in the minimum.
+        let (sum, low) = row.iter().fold((0f64, 0f32), |(sum, low), &v| (sum + f64::from(v), low.min(v)));
+        if !sum.is_finite() || low < 0.0 {
+            let bad = row.iter().position(|v| !v.is_finite() || *v < 0.0).unwrap_or(0);
+            bail!("expected shares of 0 or more, found {} for gene number {}", row[bad], bad + 1);
+        }
+        if self.info.scale != Scale::Closed && sum > 0.0 {
+            row.iter_mut().for_each(|v| *v = (f64::from(*v) / sum) as f32);
+        }
+        Ok(())
+    }
+
+    /// The impact of each knockout without writing profiles; `false` when the model does not offer that.
+    pub fn screen(
+        &self,
+        host: &Services,
+        cells: &Cells,
+        knockouts: &Knockouts,
+        (formula, against, anchor): (&str, &str, Option<f64>),
+        impacts: &mut [f32],
+    ) -> Result<bool> {
+        let query = ScreenQuery { query: Query { cells, knockouts }, formula, against, anchor };
+        let record = abi::ScreenApi_TO::from_ptr(&query, TD_Opaque);
+        let offered = self.inner.screen(host.host_ref(), record, RSliceMut::from_mut_slice(impacts));
+        answered(&self.name, offered)
+    }
+
+    /// The model as bytes.
+    pub fn save(&self, host: &Services) -> Result<RVec<u8>> {
+        answered(&self.name, self.inner.save(host.host_ref()))
+    }
+
+    /// What the model tells about itself.
+    pub fn tables(&self, host: &Services) -> Result<Vec<(String, RecordBatch)>> {
+        let tables = answered(&self.name, self.inner.tables(host.host_ref()))?;
+        let read = |t: abi::NamedTable| {
+            let name = String::from(t.name);
+            ensure!(super::manifest::is_name(&name), "{}: `{name}` is no name for a table", self.name);
+            let table =
+                t.table.into_table().map_err(|e| anyhow::anyhow!("{}: table {name}: {e}", self.name))?;
+            Ok((name, table))
+        };
+        tables.into_iter().map(read).collect()
+    }
+}
+
+/// A strategy, ready to propose.
+pub struct Strategy {
+    inner: abi::StrategyBox,
+    name: String,
+}
+
+struct Proposal<'a> {
+    cells: &'a Cells,
+    round: u64,
+    earlier: &'a Knockouts,
+    impacts: &'a [f32],
+}
+
+impl abi::ProposalApi for Proposal<'_> {
+    fn cells(&self) -> CellsView<'_> {
+        cells_view(self.cells)
+    }
+    fn round(&self) -> u64 {
+        self.round
+    }
+    fn earlier(&self) -> KnockoutsRef<'_> {
+        knockouts_ref(self.earlier)
+    }
+    fn impacts(&self) -> RSlice<'_, f32> {
+        RSlice::from_slice(self.impacts)
+    }
+}
+
+impl Strategy {
+    /// The next round, checked: cells and genes that exist, and that each cell expresses.
+    pub fn propose(
+        &self,
+        host: &Services,
+        cells: &Cells,
+        round: u64,
+        earlier: &Knockouts,
+        impacts: &[f32],
+    ) -> Result<Knockouts> {
+        let proposal = Proposal { cells, round, earlier, impacts };
+        let record = abi::ProposalApi_TO::from_ptr(&proposal, TD_Opaque);
+        let found = answered(&self.name, self.inner.propose(host.host_ref(), record))?;
+        let knockouts = Knockouts {
+            cell: found.cell.to_vec(),
+            offsets: found.offsets.to_vec(),
+            genes: found.genes.to_vec(),
+            levels: found.levels.to_vec(),
+        };
+        check_knockouts(cells, &knockouts)
+            .with_context(|| format!("{} proposed no valid knockouts", self.name))?;
+        Ok(knockouts)
+    }
+}
+
+fn check_knockouts(cells: &Cells, k: &Knockouts) -> Result<()> {
+    ensure!(
+        k.offsets.len() == k.cell.len() + 1
+            && k.offsets.first() == Some(&0)
+            && k.offsets.is_sorted()
+            && k.offsets.last() == Some(&(k.genes.len() as u64))
+            && k.levels.len() == k.genes.len(),
+        "its lists do not fit together"
+    );
+    for i in 0..k.len() {
+        let (cell, genes) = (k.cell[i] as usize, k.genes(i));
+        ensure!(cell < cells.len(), "cell {cell} of {}", cells.len());
+        ensure!(!genes.is_empty(), "a knockout without a gene in cell {}", cells.obs.names[cell]);
+        ensure!(genes.windows(2).all(|w| w[0] < w[1]), "genes of a knockout that are not in var order");
+        ensure!(
+            k.levels(i).iter().all(|l| l.is_finite() && *l >= 0.0),
+            "a level that is no number of 0 or more"
+        );
+        let expressed = cells.x.row(cell).0;
+        for (gene, level) in genes.iter().zip(k.levels(i)) {
+            ensure!((*gene as usize) < cells.n_genes(), "gene {gene} of {}", cells.n_genes());
+            ensure!(
+                *level > 0.0 || expressed.binary_search(gene).is_ok(),
+                "cell {} does not express {}",
+                cells.obs.names[cell],
+                cells.var.names[*gene as usize]
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A metric, ready to compare.
+pub struct Metric {
+    inner: abi::MetricBox,
+    name: String,
+}
+
+struct Comparison<'a> {
+    before: MatRef<'a>,
+    after: MatRef<'a>,
+    observed: Option<MatRef<'a>>,
+    knockouts: Option<&'a Knockouts>,
+}
+
+impl abi::ComparisonApi for Comparison<'_> {
+    fn before(&self) -> ROption<MatRef<'_>> {
+        RSome(self.before)
+    }
+    fn after(&self) -> ROption<MatRef<'_>> {
+        RSome(self.after)
+    }
+    fn observed(&self) -> ROption<MatRef<'_>> {
+        self.observed.into()
+    }
+    fn knockouts(&self) -> ROption<KnockoutsRef<'_>> {
+        self.knockouts.map(knockouts_ref).into()
+    }
+    fn controls(&self) -> ROption<MatRef<'_>> {
+        RNone
+    }
+}
+
+impl Metric {
+    /// `plugin/component`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// One score for each row of `before` and `after`; NaN where there is no value.
+    pub fn score_rows(
+        &self,
+        host: &Services,
+        (before, after): (MatRef<'_>, MatRef<'_>),
+        observed: Option<MatRef<'_>>,
+        knockouts: Option<&Knockouts>,
+    ) -> Result<Vec<f64>> {
+        let mut scores = vec![f64::NAN; after.rows()];
+        let comparison = Comparison { before, after, observed, knockouts };
+        let record = abi::ComparisonApi_TO::from_ptr(&comparison, TD_Opaque);
+        answered(
+            &self.name,
+            self.inner.score(host.host_ref(), record, RSliceMut::from_mut_slice(&mut scores)),
+        )?;
+        Ok(scores)
+    }
+}
+
+impl CellsApi for Cells {
+    fn cell_name(&self, i: usize) -> RStr<'_> {
+        self.obs.names.get(i).map_or("", String::as_str).into()
+    }
+    fn gene_name(&self, j: usize) -> RStr<'_> {
+        self.var.names.get(j).map_or("", String::as_str).into()
+    }
+    fn obs_names(&self) -> RVec<RString> {
+        names(&self.obs)
+    }
+    fn obs(&self, name: RStr<'_>) -> ROption<ArrowPair> {
+        exported(&self.obs, name.as_str())
+    }
+    fn var_names(&self) -> RVec<RString> {
+        names(&self.var)
+    }
+    fn var(&self, name: RStr<'_>) -> ROption<ArrowPair> {
+        exported(&self.var, name.as_str())
+    }
+}
+
+fn names(frame: &Frame) -> RVec<RString> {
+    frame.columns.iter().map(|c| RString::from(c.name.as_str())).collect()
+}
+
+fn exported(frame: &Frame, name: &str) -> ROption<ArrowPair> {
+    frame.column(name).and_then(|c| ArrowPair::from_array(&c.values).ok()).into()
+}
+
+fn cells_view(cells: &Cells) -> CellsView<'_> {
+    CellsView {
+        csr: CsrRef {
+            values: RSlice::from_slice(&cells.x.values),
+            indices: RSlice::from_slice(&cells.x.indices),
+            offsets: RSlice::from_slice(&cells.x.offsets),
+            n_genes: cells.n_genes() as u64,
+        },
+        ids: RSlice::from_slice(&cells.ids),
+        library: RSlice::from_slice(&cells.library),
+        info: CellsApi_TO::from_ptr(cells, TD_Opaque),
+    }
+}
+
+fn knockouts_ref(k: &Knockouts) -> KnockoutsRef<'_> {
+    KnockoutsRef {
+        cell: RSlice::from_slice(&k.cell),
+        offsets: RSlice::from_slice(&k.offsets),
+        genes: RSlice::from_slice(&k.genes),
+        levels: RSlice::from_slice(&k.levels),
+    }
+}
+
+/// Cells that a plugin made, copied and checked.
+fn copy_cells(view: &CellsView<'_>) -> Result<Cells> {
+    let csr = &view.csr;
+    let x = Csr::from_parts(
+        csr.values.to_vec(),
+        csr.indices.to_vec(),
+        csr.offsets.to_vec(),
+        csr.n_genes as usize,
+    )?;
+    if let Some(bad) = x.values.iter().find(|v| !v.is_finite() || **v < 0.0) {
+        bail!("expected values of 0 or more, found {bad}");
+    }
+    ensure!(
+        view.ids.len() == x.n_rows() && view.library.len() == x.n_rows(),
+        "{} cells, but {} ids and {} library sizes",
+        x.n_rows(),
+        view.ids.len(),
+        view.library.len()
+    );
+    let info = &view.info;
+    let obs = copy_frame(x.n_rows(), |i| info.cell_name(i), info.obs_names(), |n| info.obs(n))?;
+    let var = copy_frame(x.n_cols, |j| info.gene_name(j), info.var_names(), |n| info.var(n))?;
+    Ok(Cells { x, obs, var, ids: view.ids.to_vec(), library: view.library.to_vec() })
+}
+
+fn copy_frame<'a>(
+    rows: usize,
+    name: impl Fn(usize) -> RStr<'a>,
+    columns: RVec<RString>,
+    column: impl Fn(RStr<'_>) -> ROption<ArrowPair>,
+) -> Result<Frame> {
+    let mut frame = Frame::of_names((0..rows).map(|i| name(i).as_str().to_string()).collect());
+    ensure!(frame.clone().make_names_unique() == 0, "names that are not unique");
+    for key in columns {
+        let Some(pair) = column(key.as_str().into()).into_option() else { continue };
+        let values: ArrayRef = pair.into_array().map_err(|e| anyhow::anyhow!("column {key}: {e}"))?;
+        ensure!(values.len() == rows, "column {key} has {} entries for {rows} rows", values.len());
+        frame.columns.push(Column { name: key.into(), values, ordered: false });
+    }
+    Ok(frame)
+}

@@ -1,0 +1,125 @@
+//! The second gate: an unknown file is loaded by a child process first. dlopen of a damaged library can crash,
+//! and its constructors can hang; here that is a reason, not an accident.
+
+use super::load::{load, sha256};
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The hidden command by which the host asks itself to load one library and leave.
+pub const PROBE_COMMAND: &str = "__probe";
+
+const REFUSED: i32 = 3;
+
+/// What the child does: loads the library; on refusal prints the reason last and exits with 3.
+pub fn probe_in_this_process(path: &Path) -> i32 {
+    match load(path) {
+        Ok(_) => 0,
+        Err(reason) => {
+            eprintln!("{reason}");
+            REFUSED
+        }
+    }
+}
+
+/// Loads the file in a child process, unless a file of the same bytes has passed before.
+pub fn probe(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let passed = passed_file(&sha256(bytes));
+    if passed.as_ref().is_some_and(|p| p.exists()) {
+        return Ok(());
+    }
+    run_child(path)?;
+    if let Some(passed) = passed {
+        remember(&passed);
+    }
+    Ok(())
+}
+
+/// Lacuna's cache folder: `LACUNA_CACHE`, or `lacuna` in the user's cache folder.
+pub fn cache_dir() -> Option<PathBuf> {
+    let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    var("LACUNA_CACHE")
+        .or_else(|| var("XDG_CACHE_HOME").map(|d| d.join("lacuna")))
+        .or_else(|| var("HOME").map(|d| d.join(".cache/lacuna")))
+}
+
+/// Only what passed is remembered: a refusal may be due to this build of the host, or to a busy machine.
+fn passed_file(sha256: &str) -> Option<PathBuf> {
+    Some(cache_dir()?.join("loaded").join(format!("{sha256}-{}", env!("CARGO_PKG_VERSION"))))
+}
+
+fn remember(passed: &Path) {
+    let written =
+        passed.parent().map(std::fs::create_dir_all).transpose().and_then(|_| std::fs::write(passed, ""));
+    if let Err(e) = written {
+        tracing::debug!("the verdict cannot be kept in {}: {e}", passed.display());
+    }
+}
+
+fn run_child(path: &Path) -> Result<(), String> {
+    let problem = |e: std::io::Error| format!("it could not be tried out in a child process ({e})");
+    let mut stderr = tempfile::tempfile().map_err(problem)?;
+    let child = Command::new(std::env::current_exe().map_err(problem)?)
+        .arg(PROBE_COMMAND)
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr.try_clone().map_err(problem)?)
+        .spawn()
+        .map_err(problem)?;
+    let limit = time_limit();
+    let Some(status) = wait(child, limit).map_err(problem)? else {
+        return Err(format!("it hangs: loading it in a child process took more than {} s", limit.as_secs()));
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let mut text = String::new();
+    let read = stderr.rewind().and_then(|()| stderr.read_to_string(&mut text));
+    match (status.code(), read.is_ok().then(|| text.trim_end().lines().last()).flatten()) {
+        (Some(REFUSED), Some(reason)) => Err(reason.to_string()),
+        _ => Err(format!("it crashes: loading it in a child process ended with {}", ending(status))),
+    }
+}
+
+fn time_limit() -> Duration {
+    let seconds = std::env::var("LACUNA_PROBE_SECONDS").ok().and_then(|s| s.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(10).max(1))
+}
+
+fn wait(mut child: Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if start.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// An exit status in words.
+#[cfg(unix)]
+fn ending(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match status.signal() {
+        Some(4) => "SIGILL".into(),
+        Some(6) => "SIGABRT".into(),
+        Some(7) => "SIGBUS".into(),
+        Some(8) => "SIGFPE".into(),
+        Some(9) => "SIGKILL".into(),
+        Some(11) => "SIGSEGV".into(),
+        Some(signal) => format!("signal {signal}"),
+        None => status.to_string(),
+    }
+}
+
+#[cfg(not(unix))]
+fn ending(status: ExitStatus) -> String {
+    status.to_string()
+}

@@ -1,0 +1,138 @@
+//! All plugins that loaded, and what did not load, with the reason.
+
+use super::discover::{Candidate, Origin, SearchPath, candidates, search_paths};
+use super::inspect::{Refusal, inspect};
+use super::load::{Plugin, load};
+use super::manifest::{Component, Kind};
+use super::probe::probe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file that was looked at and is not used.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it was looked at.
+    pub origin: Origin,
+    /// Why it is not used: the end of a sentence about it.
+    pub reason: String,
+}
+
+/// Loaded plugins and failures.
+#[derive(Default)]
+pub struct Registry {
+    /// What loaded, by name.
+    pub plugins: Vec<Arc<Plugin>>,
+    /// What did not.
+    pub failures: Vec<Failure>,
+    /// Where it was looked.
+    pub searched: Vec<SearchPath>,
+}
+
+/// Why a component was not found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LookupError {
+    /// No plugin has it; the names of those of the right kind.
+    Unknown(Vec<String>),
+    /// Several plugins have it; their full names.
+    Ambiguous(Vec<String>),
+    /// It is of another kind.
+    OtherKind(Kind),
+}
+
+impl Registry {
+    /// Looks in all places and loads what can be loaded.
+    pub fn load(named: &[PathBuf], options: &[PathBuf], project: Option<&Path>) -> Self {
+        let mut registry = Self { searched: search_paths(named, options, project), ..Self::default() };
+        let mut seen: Vec<PathBuf> = vec![];
+        for place in registry.searched.clone() {
+            for candidate in candidates(&place) {
+                let canonical = candidate.path.canonicalize().unwrap_or_else(|_| candidate.path.clone());
+                if !seen.contains(&canonical) {
+                    seen.push(canonical);
+                    registry.try_candidate(candidate);
+                }
+            }
+        }
+        registry.refuse_duplicates();
+        registry.plugins.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
+        registry
+    }
+
+    fn try_candidate(&mut self, Candidate { path, origin }: Candidate) {
+        match load_checked(&path) {
+            Ok(plugin) => {
+                // The same file in two places is one plugin.
+                if self.plugins.iter().all(|p| p.sha256 != plugin.sha256) {
+                    self.plugins.push(Arc::new(plugin));
+                }
+            }
+            // Beside the executable there may be libraries of any sort.
+            Err(Refusal::NotAPlugin(_)) if origin == Origin::Executable => {}
+            Err(refusal) => self.failures.push(Failure { path, origin, reason: refusal.reason() }),
+        }
+    }
+
+    fn refuse_duplicates(&mut self) {
+        let all = std::mem::take(&mut self.plugins);
+        for plugin in &all {
+            let name = &plugin.manifest.name;
+            let twin = all.iter().find(|p| p.manifest.name == *name && p.path != plugin.path);
+            match twin {
+                None => self.plugins.push(plugin.clone()),
+                Some(twin) => self.failures.push(Failure {
+                    path: plugin.path.clone(),
+                    origin: Origin::Named,
+                    reason: format!("it is named `{name}`, and so is {}: remove one", twin.path.display()),
+                }),
+            }
+        }
+    }
+
+    /// Finds a component by `plugin/component`, or by `component` where that is unique among these kinds.
+    pub fn find(&self, reference: &str, kinds: &[Kind]) -> Result<(Arc<Plugin>, Component), LookupError> {
+        let (plugin_name, id) = match reference.split_once('/') {
+            Some((plugin, id)) => (Some(plugin), id),
+            None => (None, reference),
+        };
+        let named: Vec<_> = self
+            .components()
+            .filter(|(p, c)| c.id == id && plugin_name.is_none_or(|n| n == p.manifest.name))
+            .collect();
+        let mut fitting = named.iter().filter(|(_, c)| kinds.contains(&c.kind));
+        match (fitting.next(), fitting.next(), named.first()) {
+            (Some((plugin, component)), None, _) => Ok(((*plugin).clone(), (*component).clone())),
+            (Some(_), Some(_), _) => {
+                let names = named.iter().filter(|(_, c)| kinds.contains(&c.kind));
+                Err(LookupError::Ambiguous(
+                    names.map(|(p, c)| format!("{}/{}", p.manifest.name, c.id)).collect(),
+                ))
+            }
+            (None, _, Some((_, other))) => Err(LookupError::OtherKind(other.kind.clone())),
+            (None, _, None) => Err(LookupError::Unknown(self.names(kinds))),
+        }
+    }
+
+    /// All components with their plugins.
+    pub fn components(&self) -> impl Iterator<Item = (&Arc<Plugin>, &Component)> {
+        self.plugins.iter().flat_map(|p| p.manifest.components.iter().map(move |c| (p, c)))
+    }
+
+    /// The ids of all components of these kinds.
+    pub fn names(&self, kinds: &[Kind]) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.components().filter(|(_, c)| kinds.contains(&c.kind)).map(|(_, c)| c.id.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+fn load_checked(path: &Path) -> Result<Plugin, Refusal> {
+    let unusable = Refusal::Unusable;
+    let bytes = std::fs::read(path).map_err(|e| unusable(format!("it cannot be read ({e})")))?;
+    inspect(path, &bytes)?;
+    probe(path, &bytes).map_err(unusable)?;
+    load(path).map_err(unusable)
+}

@@ -1,0 +1,473 @@
+//! The executor: keys decide what is still good; what is not is run; values are loaded only when asked for.
+
+use super::context::{Outputs, StepCx};
+use super::dir::{Record, RunDir, hash_file, json_bytes};
+use super::family::{Alternative, Choices, Chosen, Labels, compatible, join, suffix};
+use super::progress::Console;
+use crate::data::Cells;
+use crate::pipeline::{Input, Plan, Step};
+use crate::plugin::Services;
+use crate::steps::{Action, FittedModel};
+use anyhow::{Context, Result};
+use serde_json::{Map, Value as Json, json};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// How a plan is run.
+pub struct RunOptions {
+    /// The run's folder.
+    pub dir: PathBuf,
+    /// Set when the user asks to stop.
+    pub cancelled: Arc<AtomicBool>,
+    /// What is shown.
+    pub console: Console,
+}
+
+/// What a run did.
+pub struct RunSummary {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Each member of each step, in order.
+    pub steps: Vec<StepSummary>,
+}
+
+/// What one member of a step did.
+pub struct StepSummary {
+    /// The step's name.
+    pub step: String,
+    /// What it ran.
+    pub used: String,
+    /// Which member.
+    pub labels: Labels,
+    /// What it says of its output.
+    pub summary: Json,
+    /// Where its output is.
+    pub dir: PathBuf,
+    /// Whether an earlier run's output was still good.
+    pub reused: bool,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// One member of a step's family, finished.
+pub struct Instance {
+    /// Which member.
+    pub labels: Labels,
+    /// What it read.
+    pub choices: Choices,
+    /// What is known of its output.
+    pub record: Record,
+    /// Where its output is.
+    pub dir: PathBuf,
+}
+
+/// A run in progress.
+pub struct Executor<'p> {
+    /// The plan.
+    pub plan: &'p Plan,
+    dir: RunDir,
+    options: &'p RunOptions,
+    instances: RefCell<HashMap<usize, Vec<Rc<Instance>>>>,
+    values: RefCell<HashMap<(usize, Labels), Rc<Outputs>>>,
+}
+
+/// Part of every key: results of another version of Lacuna are not taken over.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs a plan.
+///
+/// # Errors
+/// What a step reports, with its name and place; [`Cancelled`](super::Cancelled) when the user asked to stop.
+/// Finished steps are kept in any case.
+pub fn execute(plan: &Plan, options: &RunOptions) -> Result<RunSummary> {
+    let (instances, values) = Default::default();
+    let executor = Executor { plan, dir: RunDir::open(&options.dir)?, options, instances, values };
+    let mut steps = vec![];
+    for number in plan.order().unwrap_or_default() {
+        let step = &plan.steps[number];
+        let place = || {
+            let (line, column) = plan.sources.line_column(&step.at);
+            format!("step `{}` ({}:{line}:{column})", step.name, plan.sources.name(step.at.source))
+        };
+        for (labels, choices) in executor.members(step).with_context(place)? {
+            let done = executor.run_member(number, labels, choices);
+            steps.push(done.with_context(place)?);
+        }
+    }
+    executor.publish_reports()?;
+    executor.write_run_json(&steps)?;
+    Ok(RunSummary { dir: options.dir.clone(), steps })
+}
+
+impl Executor<'_> {
+    /// The members that a step runs for: its inputs' members that fit together, cut by `by`.
+    fn members(&self, step: &Step) -> Result<Vec<(Labels, Choices)>> {
+        let mut slots: Vec<(&'static str, Vec<Alternative>)> = vec![];
+        let inputs = step.action.inputs();
+        let mut keys: Vec<&'static str> = vec![];
+        inputs.iter().for_each(|input| {
+            if !keys.contains(&input.key) {
+                keys.push(input.key)
+            }
+        });
+        for &key in keys.iter().filter(|k| !step.action.list_keys().contains(k)) {
+            let mut alternatives = self.alternatives(&inputs, key);
+            if let Some(by) = step.by.as_ref().filter(|_| step.action.cell_keys().contains(&key)) {
+                alternatives = self.cut(alternatives, by)?;
+            }
+            slots.push((key, alternatives));
+        }
+        let mut members = join(&slots);
+        for (labels, choices) in &mut members {
+            for &key in keys.iter().filter(|k| step.action.list_keys().contains(k)) {
+                let fitting =
+                    self.alternatives(&inputs, key).into_iter().filter(|(l, _)| compatible(l, labels));
+                choices.insert(key, fitting.flat_map(|(_, chosen)| chosen).collect());
+            }
+        }
+        Ok(members)
+    }
+
+    /// Every member of every step named under a key.
+    fn alternatives(&self, inputs: &[&Input], key: &'static str) -> Vec<Alternative> {
+        let named: Vec<&&Input> = inputs.iter().filter(|input| input.key == key).collect();
+        let mut alternatives = vec![];
+        for input in &named {
+            for instance in self.instances.borrow().get(&input.step).into_iter().flatten() {
+                let mut labels = instance.labels.clone();
+                if named.len() > 1 {
+                    labels.insert(key.into(), self.plan.steps[input.step].name.clone());
+                }
+                let chosen =
+                    Chosen { input: (**input).clone(), labels: instance.labels.clone(), group: None };
+                alternatives.push((labels, vec![chosen]));
+            }
+        }
+        alternatives
+    }
+
+    /// One alternative for each group of an annotation, where the labels do not say the group already.
+    fn cut(&self, alternatives: Vec<Alternative>, by: &str) -> Result<Vec<Alternative>> {
+        let mut out = vec![];
+        for (labels, chosen) in alternatives {
+            let Some(one) = chosen.first().filter(|_| !labels.contains_key(by)) else {
+                out.push((labels, chosen));
+                continue;
+            };
+            let cells = self.cells(one)?;
+            let texts = super::obs_column(&cells, by).context("`by`")?.texts();
+            let groups: std::collections::BTreeSet<String> = texts.into_iter().flatten().collect();
+            for group in groups {
+                let mut labels = labels.clone();
+                labels.insert(by.into(), group.clone());
+                out.push((labels, vec![Chosen { group: Some((by.into(), group)), ..one.clone() }]));
+            }
+        }
+        Ok(out)
+    }
+
+    fn run_member(&self, number: usize, labels: Labels, choices: Choices) -> Result<StepSummary> {
+        let step = &self.plan.steps[number];
+        let start = Instant::now();
+        let dir = self.dir.step(&step.name, &labels);
+        let key = self.key(step, &choices)?;
+        let kept = dir.finished().filter(|record| record.key == key);
+        let reused = kept.is_some();
+        let record = match kept {
+            Some(record) => record,
+            None => self.run_anew(number, &labels, &choices, &dir, key)?,
+        };
+        let summary = StepSummary {
+            step: step.name.clone(),
+            used: step.action.used(),
+            labels: labels.clone(),
+            summary: record.summary.clone(),
+            dir: dir.done.clone(),
+            reused,
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        self.options.console.line(&summary.line());
+        let instance = Rc::new(Instance { labels, choices, record, dir: dir.done });
+        self.instances.borrow_mut().entry(number).or_default().push(instance);
+        Ok(summary)
+    }
+
+    fn run_anew(
+        &self,
+        number: usize,
+        labels: &Labels,
+        choices: &Choices,
+        dir: &super::dir::StepDir,
+        key: String,
+    ) -> Result<Record> {
+        let step = &self.plan.steps[number];
+        let part = dir.begin(&key)?;
+        let cx = self.context(step, labels, choices, &part);
+        cx.check()?;
+        let outputs = step.action.run(&cx)?;
+        let mut ports: BTreeMap<String, String> =
+            outputs.cells.iter().map(|(port, cells)| (port.clone(), digest(cells))).collect();
+        // The other ports are in files; their digest is that of the files.
+        for port in ["model", "truth", "network", "impacts", "effects", "scores", "report"] {
+            ports.entry(port.into()).or_default();
+        }
+        let record = Record {
+            key,
+            ports,
+            files: vec![],
+            warnings: cx.services.warnings(),
+            summary: outputs.summary.clone(),
+        };
+        drop(cx);
+        let record = dir.finish(record)?;
+        self.values.borrow_mut().insert((number, labels.clone()), Rc::new(outputs));
+        Ok(record)
+    }
+
+    fn context<'a>(
+        &'a self,
+        step: &'a Step,
+        labels: &'a Labels,
+        choices: &'a Choices,
+        dir: &'a Path,
+    ) -> StepCx<'a> {
+        let name = format!("{}{}", step.name, suffix(labels));
+        let progress = self.options.console.step(&name);
+        let scratch = self.dir.path().join("scratch");
+        let services = Services::new(&name, step.seed, self.options.cancelled.clone(), progress, scratch);
+        StepCx { executor: self, step, labels, choices, dir, services }
+    }
+
+    /// The hash of everything that decides a member's output, threads not among it.
+    fn key(&self, step: &Step, choices: &Choices) -> Result<String> {
+        let calls = step.action.calls();
+        let plugins: Vec<&str> = calls.iter().map(|call| call.plugin.sha256.as_str()).collect();
+        let files: Result<Vec<String>> = step.action.files().iter().map(|path| hash_path(path)).collect();
+        // What is evaluated or reported is described by its step's key too, not by its bytes alone.
+        let with_keys = matches!(step.action, Action::Evaluate(_) | Action::Report(_));
+        let mut inputs = Map::new();
+        for (key, chosen) in choices {
+            let one = |c: &Chosen| {
+                let instance = self.instance(c)?;
+                let upstream =
+                    with_keys.then(|| (&instance.record.key, &self.plan.steps[c.input.step].name, &c.labels));
+                Ok(json!([instance.record.ports.get(&c.input.port), c.group, upstream]))
+            };
+            inputs.insert((*key).into(), chosen.iter().map(one).collect::<Result<Json>>()?);
+        }
+        let all = json!({
+            "lacuna": VERSION, "use": step.action.used(), "spec": step.action.spec(), "plugins": plugins,
+            "files": files?, "seed": step.seed, "inputs": inputs,
+        });
+        Ok(blake3::hash(all.to_string().as_bytes()).to_hex().to_string())
+    }
+
+    /// The finished member behind a choice.
+    pub fn instance(&self, chosen: &Chosen) -> Result<Rc<Instance>> {
+        let instances = self.instances.borrow();
+        let members = instances.get(&chosen.input.step).into_iter().flatten();
+        let found = members.into_iter().find(|i| i.labels == chosen.labels);
+        found
+            .cloned()
+            .with_context(|| format!("step `{}` has not run", self.plan.steps[chosen.input.step].name))
+    }
+
+    /// The step behind a choice.
+    pub fn step(&self, chosen: &Chosen) -> &Step {
+        &self.plan.steps[chosen.input.step]
+    }
+
+    fn outputs(&self, chosen: &Chosen) -> Result<Rc<Outputs>> {
+        let at = (chosen.input.step, chosen.labels.clone());
+        if let Some(outputs) = self.values.borrow().get(&at) {
+            return Ok(outputs.clone());
+        }
+        let instance = self.instance(chosen)?;
+        let step = self.step(chosen);
+        // Steps that are cheaper to repeat than to store write into a folder that goes away.
+        let scratch = tempfile::tempdir()?;
+        let repeats = matches!(step.action, Action::Read(_) | Action::Prepare(_) | Action::Split(_));
+        let dir = if repeats { scratch.path() } else { &instance.dir };
+        let cx = self.context(step, &instance.labels, &instance.choices, dir);
+        let outputs = step.action.reload(&cx).with_context(|| format!("step `{}`", step.name))?;
+        let outputs = Rc::new(outputs);
+        self.values.borrow_mut().insert(at, outputs.clone());
+        Ok(outputs)
+    }
+
+    /// The cells behind a choice.
+    pub fn cells(&self, chosen: &Chosen) -> Result<Arc<Cells>> {
+        let outputs = self.outputs(chosen)?;
+        let cells = outputs.cells.get(&chosen.input.port).context("no cells on that port")?;
+        let Some((column, value)) = &chosen.group else { return Ok(cells.clone()) };
+        let texts = super::obs_column(cells, column)?.texts();
+        let rows: Vec<usize> = (0..cells.len()).filter(|&i| texts[i].as_deref() == Some(value)).collect();
+        Ok(Arc::new(cells.select_cells(&rows)))
+    }
+
+    /// The model behind a choice.
+    pub fn model(&self, chosen: &Chosen) -> Result<Arc<FittedModel>> {
+        self.outputs(chosen)?.model.clone().context("no model on that port")
+    }
+
+    /// Each finished member of each step: name, what it ran, what it says, its warnings.
+    pub fn finished_steps(&self) -> Vec<(String, String, String, Vec<String>)> {
+        let about = |step: &Step, i: &Instance| {
+            let headline = i.record.summary["headline"].as_str().unwrap_or_default();
+            let name = format!("{}{}", step.name, suffix(&i.labels));
+            (name, step.action.used(), headline.to_string(), i.record.warnings.clone())
+        };
+        self.finished().iter().map(|(step, instance)| about(step, instance)).collect()
+    }
+
+    /// The finished fitted models: name and folder.
+    pub fn finished_models(&self) -> Vec<(String, PathBuf)> {
+        let finished = self.finished();
+        let models = finished.iter().filter(|(step, _)| matches!(step.action, Action::Fit(_)));
+        models.map(|(step, i)| (format!("{}{}", step.name, suffix(&i.labels)), i.dir.clone())).collect()
+    }
+
+    fn finished(&self) -> Vec<(&Step, Rc<Instance>)> {
+        let instances = self.instances.borrow();
+        let order = self.plan.order().unwrap_or_default();
+        let members = order.iter().flat_map(|number| {
+            let members = instances.get(number).into_iter().flatten();
+            members.map(|instance| (&self.plan.steps[*number], instance.clone()))
+        });
+        members.collect()
+    }
+
+    /// The plugins whose components the plan uses: name, version, hash.
+    pub fn plugins(&self) -> Vec<(String, String, String)> {
+        let calls = self.plan.steps.iter().flat_map(|s| s.action.calls());
+        let mut used: Vec<_> = calls
+            .map(|c| {
+                (c.plugin.manifest.name.clone(), c.plugin.manifest.version.clone(), c.plugin.sha256.clone())
+            })
+            .collect();
+        used.sort();
+        used.dedup();
+        used
+    }
+
+    /// Reports lie beside run.json too, where people look.
+    fn publish_reports(&self) -> Result<()> {
+        for (step, instance) in self.finished() {
+            if matches!(step.action, Action::Report(_)) {
+                let page = std::fs::read(instance.dir.join(crate::steps::REPORT_FILE))?;
+                self.dir.write(&format!("{}.html", step.name), &page)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_run_json(&self, steps: &[StepSummary]) -> Result<()> {
+        let plan = self.plan;
+        let plugin = |(name, version, sha256): (String, String, String)| json!({ "name": name, "version": version, "sha256": sha256 });
+        let timings: Vec<Json> = steps
+            .iter()
+            .map(|s| json!({ "step": s.step, "labels": s.labels, "seconds": s.seconds, "reused": s.reused }))
+            .collect();
+        let run = json!({
+            "format": 1,
+            "lacuna": VERSION,
+            "border": [lacuna_abi::ABI_MAJOR, lacuna_abi::ABI_MINOR, lacuna_abi::ABI_PATCH],
+            "platform": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            "name": plan.name,
+            "seed": plan.seed,
+            "plugins": self.plugins().into_iter().map(plugin).collect::<Json>(),
+            "pipeline": plan.steps.iter().map(|s| (s.name.clone(), self.resolved(s))).collect::<Map<_, _>>(),
+            "steps": self.records(),
+            "timings": { "threads": rayon::current_num_threads(), "steps": timings },
+            "memory": { "peak_bytes": peak_memory() },
+        });
+        self.dir.write("run.json", &json_bytes(&run)?)
+    }
+
+    /// A step as it was resolved: defaults filled in.
+    fn resolved(&self, step: &Step) -> Json {
+        let mut inputs: Map<String, Json> = Map::new();
+        for input in step.action.inputs() {
+            let text = format!("{}.{}", self.plan.steps[input.step].name, input.port);
+            let entry = inputs.entry(input.key).or_insert_with(|| json!([]));
+            if let Some(list) = entry.as_array_mut() {
+                list.push(text.into());
+            }
+        }
+        json!({
+            "use": step.action.used(), "seed": step.seed, "by": step.by, "inputs": inputs,
+            "keys": step.action.spec(),
+        })
+    }
+
+    fn records(&self) -> Json {
+        let record = |(step, i): (&Step, Rc<Instance>)| json!({ "step": step.name, "labels": i.labels, "record": i.record });
+        self.finished().into_iter().map(record).collect()
+    }
+}
+
+impl StepSummary {
+    /// One line for the console.
+    fn line(&self) -> String {
+        let mark = if self.reused { "=" } else { "✓" };
+        let name = format!("{}{}", self.step, suffix(&self.labels));
+        let headline = self.summary["headline"].as_str().unwrap_or_default();
+        let time = if self.reused { "unchanged".into() } else { format!("{:.1} s", self.seconds) };
+        format!("{mark} {name:<18} {headline}  ({time})")
+    }
+}
+
+/// A hash of all that is in cells: values, names, annotations, ids, library sizes.
+fn digest(cells: &Cells) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |bytes: &mut dyn Iterator<Item = u8>| {
+        let bytes: Vec<u8> = bytes.collect();
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(&bytes);
+    };
+    part(&mut cells.x.values.iter().flat_map(|v| v.to_le_bytes()));
+    part(&mut cells.x.indices.iter().flat_map(|v| v.to_le_bytes()));
+    part(&mut cells.x.offsets.iter().flat_map(|v| v.to_le_bytes()));
+    part(&mut cells.ids.iter().flat_map(|v| v.to_le_bytes()));
+    part(&mut cells.library.iter().flat_map(|v| v.to_le_bytes()));
+    for frame in [&cells.obs, &cells.var] {
+        part(&mut frame.names.join("\n").into_bytes().into_iter());
+        for column in &frame.columns {
+            let texts: Vec<String> =
+                column.texts().into_iter().map(|t| t.map_or("n".into(), |t| format!("v{t}"))).collect();
+            let text = format!(
+                "{}\n{:?}\n{}\n{}",
+                column.name,
+                column.values.data_type(),
+                column.ordered,
+                texts.join("\n")
+            );
+            part(&mut text.into_bytes().into_iter());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// A file's hash, or that of a folder's files.
+fn hash_path(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        return hash_file(path);
+    }
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
+    files.retain(|p| p.is_file());
+    files.sort();
+    files.iter().map(|p| hash_file(p)).collect::<Result<Vec<_>>>().map(|hashes| hashes.join(" "))
+}
+
+/// The most memory that this process has used, where the system says so.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}

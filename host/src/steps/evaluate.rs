@@ -1,0 +1,183 @@
+//! An evaluation: models against cells they have not seen, or screens against the truth; baselines beside them.
+
+mod impacts;
+mod mapping;
+mod scores;
+
+use super::{Fit, FittedModel};
+use crate::data::Cells;
+use crate::pipeline::{Call, Diagnostic, Input, Keys, PortType};
+use crate::plugin::{Kind, Metric, MetricInfo, Shape};
+use crate::run::{Chosen, Outputs, StepCx, json_bytes};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+
+/// What is evaluated.
+pub struct Evaluate {
+    subject: Subject,
+    metrics: Vec<Call>,
+    baselines: Vec<Call>,
+}
+
+enum Subject {
+    /// Predicted against observed profiles.
+    Mapping { models: Vec<Input>, cells: Vec<Input> },
+    /// Predicted against true impacts.
+    Impacts { screens: Vec<Input>, truth: Vec<Input>, strata: Vec<String> },
+}
+
+/// A metric, ready, with what it declares.
+pub struct Judge {
+    /// Its name in the scores.
+    pub name: String,
+    /// The metric.
+    pub metric: Metric,
+    /// Its declaration.
+    pub info: MetricInfo,
+}
+
+impl Evaluate {
+    /// Keys: `models` and `cells`, or `screens` and `truth` (and `strata`); `metrics`, `baselines`.
+    pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
+        let (models, screens) = (keys.node("models").is_some(), keys.node("screens").is_some());
+        let subject = match (models, screens) {
+            (true, false) => Subject::Mapping {
+                models: keys.inputs("models", &[PortType::Model]),
+                cells: keys.required_inputs(
+                    "cells",
+                    &[PortType::Cells],
+                    "cells that the models have not seen",
+                ),
+            },
+            (false, true) => Subject::Impacts {
+                screens: keys.inputs("screens", &[PortType::Impacts]),
+                truth: keys.required_inputs("truth", &[PortType::Impacts], "a screen of a simulator's truth"),
+                strata: keys.texts("strata").unwrap_or_default(),
+            },
+            _ => {
+                let title = "an evaluation has `models` and `cells`, or `screens` and `truth`";
+                keys.problem(Diagnostic::error(keys.place(), title));
+                return None;
+            }
+        };
+        let mapping = matches!(subject, Subject::Mapping { .. });
+        let default: &[&str] = if mapping { &["spearman", "bray-curtis"] } else { &["spearman"] };
+        let metrics = match keys.calls("metrics", Kind::Metric, &mut |_| {}) {
+            Some(calls) => calls,
+            None if keys.node("metrics").is_some() => return None,
+            None => default
+                .iter()
+                .filter_map(|name| keys.component(name, &keys.place(), &[Kind::Metric], None))
+                .collect(),
+        };
+        for call in &metrics {
+            if call.component.metric_info().shape != Shape::Row {
+                let title = format!("`{}` does not score single rows", call.component.id);
+                keys.problem(Diagnostic::error(call.at.clone(), title));
+            }
+        }
+        let baselines = match keys.calls("baselines", Kind::Model, &mut |_| {}) {
+            Some(calls) => calls,
+            None if keys.node("baselines").is_some() => return None,
+            None => every_baseline(keys),
+        };
+        // A baseline that sees the cell would only repeat it.
+        let sees = |call: &Call| call.component.model_info().sees_expression;
+        let baselines = baselines.into_iter().filter(|call| !(mapping && sees(call))).collect();
+        Some(Self { subject, metrics, baselines })
+    }
+
+    /// See [`super::Action::inputs`].
+    pub fn inputs(&self) -> Vec<&Input> {
+        match &self.subject {
+            Subject::Mapping { models, cells } => models.iter().chain(cells).collect(),
+            Subject::Impacts { screens, truth, .. } => screens.iter().chain(truth).collect(),
+        }
+    }
+
+    /// See [`super::Action::spec`].
+    pub fn spec(&self) -> Json {
+        let describe = |calls: &[Call]| -> Json {
+            calls.iter().map(|c| json!({ "name": c.name, "component": c.describe() })).collect()
+        };
+        let strata = match &self.subject {
+            Subject::Mapping { .. } => &vec![],
+            Subject::Impacts { strata, .. } => strata,
+        };
+        json!({ "metrics": describe(&self.metrics), "baselines": describe(&self.baselines), "strata": strata })
+    }
+
+    /// See [`super::Action::calls`].
+    pub fn calls(&self) -> Vec<&Call> {
+        self.metrics.iter().chain(&self.baselines).collect()
+    }
+
+    /// Evaluates; writes all scores.
+    pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
+        let judges: Vec<Judge> = self.metrics.iter().map(|call| judge(call, cx)).collect::<Result<_>>()?;
+        let (rows, extra) = match &self.subject {
+            Subject::Mapping { .. } => mapping::scores(self, &judges, cx)?,
+            Subject::Impacts { strata, .. } => impacts::scores(self, &judges, strata, cx)?,
+        };
+        cx.write("scores.csv", &scores::write_csv(&rows)?)?;
+        let mapping = matches!(self.subject, Subject::Mapping { .. });
+        let summary = json!({
+            "headline": scores::headline(&rows), "kind": if mapping { "mapping" } else { "impacts" },
+            "scores": rows, "verdicts": scores::verdicts(&rows), "points": extra,
+        });
+        cx.write("evaluation.json", &json_bytes(&summary)?)?;
+        Ok(Outputs { summary, ..Outputs::default() })
+    }
+
+    /// Fits every baseline to the cells that a fitted model was trained on.
+    fn fit_baselines(&self, model: &Chosen, cx: &StepCx<'_>) -> Result<Vec<(String, FittedModel)>> {
+        let Some((train, validation)) = training_cells(model, cx)? else { return Ok(vec![]) };
+        let fit = |call: &Call| {
+            cx.check()?;
+            let fitted = Fit::fit_other(call, &train, validation.as_deref(), &cx.services);
+            Ok((call.name.clone(), fitted.with_context(|| format!("baseline `{}`", call.name))?))
+        };
+        self.baselines.iter().map(fit).collect()
+    }
+}
+
+fn every_baseline(keys: &mut Keys<'_>) -> Vec<Call> {
+    let is_baseline = |c: &crate::plugin::Component| c.kind == Kind::Model && c.model_info().baseline;
+    let found = keys.registry().components().filter(|(_, c)| is_baseline(c));
+    let names: Vec<String> = found.map(|(p, c)| p.full_name(&c.id)).collect();
+    names.iter().filter_map(|name| keys.component(name, &keys.place(), &[Kind::Model], None)).collect()
+}
+
+fn judge(call: &Call, cx: &StepCx<'_>) -> Result<Judge> {
+    let metric = call.plugin.metric(&call.component, &call.params_json(), &cx.services)?;
+    Ok(Judge { name: call.name.clone(), metric, info: call.component.metric_info() })
+}
+
+/// Training and validation cells of a fitted model; none for a truth.
+fn training_cells(model: &Chosen, cx: &StepCx<'_>) -> Result<Option<(Arc<Cells>, Option<Arc<Cells>>)>> {
+    let instance = cx.run().instance(model)?;
+    let chosen = |key: &str| instance.choices.get(key).and_then(|c| c.first());
+    let Some(train) = chosen("train") else { return Ok(None) };
+    let validation = chosen("validation").map(|c| cx.run().cells(c)).transpose()?;
+    Ok(Some((cx.run().cells(train)?, validation)))
+}
+
+/// The name of a member in the scores: its step, its port if that says more, and its labels.
+fn name_of(chosen: &Chosen, cx: &StepCx<'_>) -> String {
+    let step = cx.run().step(chosen);
+    let port = ["model", "cells", "impacts"].contains(&chosen.input.port.as_str());
+    let base = if port { step.name.clone() } else { format!("{}.{}", step.name, chosen.input.port) };
+    let mut labels: Vec<&str> = chosen.labels.values().map(String::as_str).collect();
+    labels.extend(chosen.group.iter().map(|(_, value)| value.as_str()));
+    if labels.is_empty() { base } else { format!("{base} [{}]", labels.join(", ")) }
+}
+
+/// The only chosen member under a key.
+fn single<'a>(cx: &'a StepCx<'_>, key: &str) -> Result<&'a Chosen> {
+    match cx.chosen(key) {
+        [one] => Ok(one),
+        [] => bail!("nothing fits under `{key}`"),
+        many => bail!("`{key}` has {} members here, where one is expected", many.len()),
+    }
+}

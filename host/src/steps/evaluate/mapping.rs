@@ -1,0 +1,84 @@
+//! Predicted against observed profiles of cells that the models have not seen.
+
+use super::scores::{Blocks, Contender, Over, ScoreRow, plain_row, score, score_pair};
+use super::{Evaluate, Judge, name_of, single};
+use crate::data::{Cells, Knockouts};
+use crate::plugin::Services;
+use crate::run::StepCx;
+use crate::steps::FittedModel;
+use anyhow::Result;
+use rayon::prelude::*;
+use serde_json::{Value as Json, json};
+
+const CELLS_AT_ONCE: usize = 64;
+
+/// Scores of all models and baselines, flattened, cell by cell and gene by gene.
+pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<(Vec<ScoreRow>, Json)> {
+    let cells = cx.run().cells(single(cx, "cells")?)?;
+    let data = name_of(single(cx, "cells")?, cx);
+    let models = cx.chosen("models");
+    let mut rows = vec![];
+    for chosen in models {
+        // Each model stands beside the baselines that learned from the same cells.
+        let model = cx.run().model(chosen)?;
+        let aligned = model.align(cells.clone(), &cx.services)?;
+        let mut contenders = vec![contender(name_of(chosen, cx), false, &model, &aligned, &cx.services)?];
+        for (name, fitted) in evaluate.fit_baselines(chosen, cx)? {
+            contenders.push(contender(name, true, &fitted, &aligned, &cx.services)?);
+            cx.services.progress(contenders.len() as u64, evaluate.baselines.len() as u64 + 1, "models");
+        }
+        for judge in judges {
+            rows.extend(score((&data, "flattened", Over::All), judge, &contenders, &cx.services)?);
+            rows.extend(score((&data, "cells", Over::Cells), judge, &contenders, &cx.services)?);
+            for c in &contenders {
+                let value = gene_by_gene(judge, &cx.services, &c.blocks, aligned.n_genes())?;
+                rows.push(plain_row((&data, "genes"), judge, (&c.name, c.baseline), value));
+            }
+        }
+    }
+    // Baselines of two models with the same training cells are the same.
+    let mut seen = std::collections::HashSet::new();
+    rows.retain(|r| {
+        seen.insert((r.model.clone(), r.metric.clone(), r.stratum.clone(), r.value.map(f64::to_bits)))
+    });
+    Ok((rows, json!([])))
+}
+
+fn contender(
+    name: String,
+    baseline: bool,
+    model: &FittedModel,
+    cells: &Cells,
+    host: &Services,
+) -> Result<Contender> {
+    let genes = cells.n_genes();
+    let predicted = predict_as_is(model, cells, host)?;
+    let mut truth = vec![0.0; cells.len() * genes];
+    truth.chunks_exact_mut(genes.max(1)).enumerate().for_each(|(i, row)| cells.write_profile(i, row));
+    let offsets = (0..=cells.len()).map(|i| i * genes).collect();
+    Ok(Contender { name, baseline, blocks: Blocks { offsets, truth, predicted } })
+}
+
+/// The predicted profiles of cells as they are, shape cells × genes.
+fn predict_as_is(model: &FittedModel, cells: &Cells, host: &Services) -> Result<Vec<f32>> {
+    let genes = cells.n_genes();
+    let mut predicted = vec![0.0; cells.len() * genes];
+    predicted.par_chunks_mut((CELLS_AT_ONCE * genes).max(1)).enumerate().try_for_each(|(block, out)| {
+        let start = block * CELLS_AT_ONCE;
+        let query = Knockouts::none_in(start..(start + CELLS_AT_ONCE).min(cells.len()));
+        model.fitted.predict(host, cells, &query, out)
+    })?;
+    Ok(predicted)
+}
+
+/// The mean over genes of each gene's own score over the cells.
+fn gene_by_gene(judge: &Judge, host: &Services, blocks: &Blocks, genes: usize) -> Result<f64> {
+    let column =
+        |values: &[f32], j: usize| -> Vec<f32> { values.iter().skip(j).step_by(genes).copied().collect() };
+    let scores: Vec<f64> = (0..genes)
+        .into_par_iter()
+        .map(|j| score_pair(judge, host, &column(&blocks.truth, j), &column(&blocks.predicted, j)))
+        .collect::<Result<_>>()?;
+    let finite: Vec<f64> = scores.into_iter().filter(|s| !s.is_nan()).collect();
+    Ok(finite.iter().sum::<f64>() / finite.len() as f64)
+}

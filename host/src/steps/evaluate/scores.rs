@@ -1,0 +1,382 @@
+//! Scores of contenders: values, intervals by a bootstrap over cells, and who beats which baseline.
+
+use super::Judge;
+use crate::plugin::Services;
+use crate::run::{Cancelled, seeded_stream};
+use anyhow::Result;
+use lacuna_abi::MatRef;
+use rand::RngExt;
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+/// Resamples of the cells for a mean of per-cell scores.
+const RESAMPLES: usize = 1000;
+/// Resamples for a score of all values at once, whose spread gives a normal interval.
+const RESAMPLES_FLATTENED: usize = 100;
+/// The normal distribution's 97.5 % quantile.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// True and predicted values, cell by cell.
+#[derive(Default)]
+pub struct Blocks {
+    /// Where each cell's values begin; one more than there are cells.
+    pub offsets: Vec<usize>,
+    /// True values.
+    pub truth: Vec<f32>,
+    /// Predicted values.
+    pub predicted: Vec<f32>,
+}
+
+/// A model or a baseline with its predictions.
+pub struct Contender {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a baseline.
+    pub baseline: bool,
+    /// Its predictions; offsets and truth are the same for all contenders.
+    pub blocks: Blocks,
+}
+
+/// One row of scores.csv.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScoreRow {
+    /// What was predicted.
+    pub data: String,
+    /// By whom.
+    pub model: String,
+    /// The metric.
+    pub metric: String,
+    /// Which values, and how they are taken together.
+    pub stratum: String,
+    /// The score.
+    pub value: Option<f64>,
+    /// Lower end of the 95 % interval over cells.
+    pub lower: Option<f64>,
+    /// Upper end.
+    pub upper: Option<f64>,
+    /// Which way is better: `lower`, `higher`, `none`.
+    pub direction: String,
+    /// The baselines that it beats: the interval of the paired difference excludes 0.
+    pub beats: Vec<String>,
+    /// Whether it is itself a baseline.
+    pub baseline: bool,
+}
+
+/// A score, and the scores of the resamples.
+struct Scored {
+    value: f64,
+    interval: (f64, f64),
+    resampled: Vec<f64>,
+}
+
+impl Blocks {
+    /// Number of cells.
+    pub fn cells(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    fn cell(&self, i: usize) -> std::ops::Range<usize> {
+        self.offsets[i]..self.offsets[i + 1]
+    }
+
+    /// Only the values for which `keep` holds.
+    pub fn filtered(&self, keep: impl Fn(usize) -> bool) -> Self {
+        let mut out = Self { offsets: vec![0], ..Self::default() };
+        for i in 0..self.cells() {
+            for at in self.cell(i).filter(|&at| keep(at)) {
+                out.truth.push(self.truth[at]);
+                out.predicted.push(self.predicted[at]);
+            }
+            out.offsets.push(out.truth.len());
+        }
+        out
+    }
+}
+
+/// The score of one pair of rows; NaN where there is no value.
+pub fn score_pair(judge: &Judge, host: &Services, truth: &[f32], predicted: &[f32]) -> Result<f64> {
+    let row = |values| MatRef::repeated(values, 1);
+    Ok(judge.metric.score_rows(host, (row(truth), row(predicted)), None, None)?[0])
+}
+
+/// The score of all values at once. The interval is normal, with the spread of resampled cells.
+fn flattened(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Result<Scored> {
+    let value = score_pair(judge, host, &blocks.truth, &blocks.predicted)?;
+    let resampled: Vec<f64> = (0..RESAMPLES_FLATTENED)
+        .into_par_iter()
+        .map(|n| {
+            if host.cancelled() {
+                return Err(Cancelled.into());
+            }
+            let (mut truth, mut predicted) = (vec![], vec![]);
+            for cell in resample(blocks.cells(), seed, n) {
+                truth.extend_from_slice(&blocks.truth[blocks.cell(cell)]);
+                predicted.extend_from_slice(&blocks.predicted[blocks.cell(cell)]);
+            }
+            score_pair(judge, host, &truth, &predicted)
+        })
+        .collect::<Result<_>>()?;
+    let half = Z * standard_deviation(&resampled);
+    Ok(Scored { value, interval: (value - half, value + half), resampled })
+}
+
+/// The mean over cells of each cell's own score. The interval holds 95 % of the resampled means.
+fn per_cell(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Result<Scored> {
+    let scores: Vec<f64> = (0..blocks.cells())
+        .into_par_iter()
+        .map(|i| {
+            let cell = blocks.cell(i);
+            score_pair(judge, host, &blocks.truth[cell.clone()], &blocks.predicted[cell])
+        })
+        .collect::<Result<_>>()?;
+    let mean = |cells: &mut dyn Iterator<Item = usize>| {
+        let (sum, n) =
+            cells.map(|i| scores[i]).filter(|s| !s.is_nan()).fold((0.0, 0), |(sum, n), s| (sum + s, n + 1));
+        if n == 0 { f64::NAN } else { sum / f64::from(n) }
+    };
+    let value = mean(&mut (0..scores.len()));
+    let resampled: Vec<f64> =
+        (0..RESAMPLES).map(|n| mean(&mut resample(scores.len(), seed, n).into_iter())).collect();
+    let mut sorted: Vec<f64> = resampled.iter().copied().filter(|s| !s.is_nan()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let interval = (quantile(&sorted, 0.025), quantile(&sorted, 0.975));
+    Ok(Scored { value, interval, resampled })
+}
+
+/// Cells drawn with replacement. The same number gives the same cells for every contender, so differences pair.
+fn resample(cells: usize, seed: u64, number: usize) -> Vec<usize> {
+    let mut stream = seeded_stream(seed, number as u64);
+    (0..cells).map(|_| stream.random_range(0..cells)).collect()
+}
+
+use crate::steps::screen::quantile;
+
+fn standard_deviation(values: &[f64]) -> f64 {
+    let finite: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    let n = finite.len() as f64;
+    let mean = finite.iter().sum::<f64>() / n;
+    (finite.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
+}
+
+/// How the values of a stratum are taken together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// All at once.
+    All,
+    /// Cell by cell, then the mean.
+    Cells,
+}
+
+/// Scores all contenders on one stratum by one metric, and compares them with the baselines among them.
+pub fn score(
+    (data, stratum, over): (&str, &str, Over),
+    judge: &Judge,
+    contenders: &[Contender],
+    host: &Services,
+) -> Result<Vec<ScoreRow>> {
+    let scored: Vec<Scored> = contenders
+        .iter()
+        .map(|c| match over {
+            Over::All => flattened(judge, host, &c.blocks, host.seed()),
+            Over::Cells => per_cell(judge, host, &c.blocks, host.seed()),
+        })
+        .collect::<Result<_>>()?;
+    let beats = |i: usize| {
+        let baselines = (0..contenders.len()).filter(|&b| contenders[b].baseline && b != i);
+        let beaten = baselines.filter(|&b| is_better(&scored[i], &scored[b], &judge.info.direction, over));
+        beaten.map(|b| contenders[b].name.clone()).collect()
+    };
+    let row = |(i, contender): (usize, &Contender)| ScoreRow {
+        data: data.into(),
+        model: contender.name.clone(),
+        metric: judge.name.clone(),
+        stratum: stratum.into(),
+        value: finite(scored[i].value),
+        lower: finite(scored[i].interval.0),
+        upper: finite(scored[i].interval.1),
+        direction: judge.info.direction.clone(),
+        beats: beats(i),
+        baseline: contender.baseline,
+    };
+    Ok(contenders.iter().enumerate().map(row).collect())
+}
+
+/// A row without interval and comparison.
+pub fn plain_row(
+    (data, stratum): (&str, &str),
+    judge: &Judge,
+    contender: (&str, bool),
+    value: f64,
+) -> ScoreRow {
+    ScoreRow {
+        data: data.into(),
+        model: contender.0.into(),
+        metric: judge.name.clone(),
+        stratum: stratum.into(),
+        value: finite(value),
+        lower: None,
+        upper: None,
+        direction: judge.info.direction.clone(),
+        beats: vec![],
+        baseline: contender.1,
+    }
+}
+
+fn finite(x: f64) -> Option<f64> {
+    x.is_finite().then_some(x)
+}
+
+/// Whether the interval of the paired difference lies wholly on the better side of 0.
+fn is_better(one: &Scored, other: &Scored, direction: &str, over: Over) -> bool {
+    let sign = match direction {
+        "higher" => 1.0,
+        "lower" => -1.0,
+        _ => return false,
+    };
+    let mut gain: Vec<f64> =
+        one.resampled.iter().zip(&other.resampled).map(|(a, b)| sign * (a - b)).collect();
+    gain.retain(|g| g.is_finite());
+    match over {
+        Over::All => sign * (one.value - other.value) - Z * standard_deviation(&gain) > 0.0,
+        Over::Cells => {
+            gain.sort_by(f64::total_cmp);
+            quantile(&gain, 0.025) > 0.0
+        }
+    }
+}
+
+/// The rows as CSV; what is not known is empty, beaten baselines are separated by `;`.
+pub fn write_csv(rows: &[ScoreRow]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(vec![]);
+    writer.write_record([
+        "data",
+        "model",
+        "metric",
+        "stratum",
+        "value",
+        "lower",
+        "upper",
+        "direction",
+        "beats",
+    ])?;
+    let text = |x: Option<f64>| x.map(|x| x.to_string()).unwrap_or_default();
+    for row in rows {
+        writer.write_record([
+            row.data.clone(),
+            row.model.clone(),
+            row.metric.clone(),
+            row.stratum.clone(),
+            text(row.value),
+            text(row.lower),
+            text(row.upper),
+            row.direction.clone(),
+            row.beats.join(";"),
+        ])?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// The first model's first score, for the console.
+pub fn headline(rows: &[ScoreRow]) -> String {
+    let models = rows.iter().filter(|r| !r.baseline);
+    let mut shown: Vec<String> = vec![];
+    for row in models.filter(|r| r.stratum == rows[0].stratum).take(4) {
+        let value = row.value.map_or("no value".into(), |v| format!("{v:.4}"));
+        shown.push(format!("{} {} {value}", row.model, row.metric));
+    }
+    shown.join(", ")
+}
+
+/// Sentences that say which baselines each model beats, and which it does not; one for all metrics and strata
+/// of the same outcome.
+pub fn verdicts(rows: &[ScoreRow]) -> Vec<Json> {
+    struct Verdict<'a> {
+        model: &'a str,
+        data: &'a str,
+        beaten: Vec<&'a str>,
+        unbeaten: Vec<&'a str>,
+        silent: Vec<&'a str>,
+        by: Vec<(&'a str, Vec<&'a str>)>,
+    }
+    let mut verdicts: Vec<Verdict<'_>> = vec![];
+    for row in rows.iter().filter(|r| !r.baseline && r.lower.is_some() && r.direction != "none") {
+        let same = |r: &&ScoreRow| {
+            r.baseline && (&r.data, &r.metric, &r.stratum) == (&row.data, &row.metric, &row.stratum)
+        };
+        let (mut beaten, mut unbeaten, mut silent) = (vec![], vec![], vec![]);
+        for baseline in rows.iter().filter(same) {
+            let list = match baseline.value {
+                None => &mut silent,
+                Some(_) if row.beats.contains(&baseline.model) => &mut beaten,
+                Some(_) => &mut unbeaten,
+            };
+            list.push(baseline.model.as_str());
+        }
+        if beaten.is_empty() && unbeaten.is_empty() {
+            continue;
+        }
+        let fits = |v: &&mut Verdict<'_>| {
+            v.model == row.model && v.data == row.data && (&v.unbeaten, &v.silent) == (&unbeaten, &silent)
+        };
+        if let Some(verdict) = verdicts.iter_mut().find(fits) {
+            match verdict.by.iter_mut().find(|(metric, _)| *metric == row.metric) {
+                Some((_, strata)) => strata.push(&row.stratum),
+                None => verdict.by.push((&row.metric, vec![&row.stratum])),
+            }
+        } else {
+            let by = vec![(row.metric.as_str(), vec![row.stratum.as_str()])];
+            verdicts.push(Verdict { model: &row.model, data: &row.data, beaten, unbeaten, silent, by });
+        }
+    }
+    let sentence = |v: &Verdict<'_>| {
+        let all = v.unbeaten.is_empty();
+        let what = if all {
+            format!("beats every baseline ({})", v.beaten.join(", "))
+        } else {
+            format!("does not beat {}", v.unbeaten.join(", "))
+        };
+        let by: Vec<String> =
+            v.by.iter().map(|(metric, strata)| format!("{metric} ({})", strata.join(", "))).collect();
+        let silent = match v.silent.as_slice() {
+            [] => String::new(),
+            names => format!(" No value, since they predict no differences: {}.", names.join(", ")),
+        };
+        let text = format!("`{}` {what} on `{}`, by {}.{silent}", v.model, v.data, by.join(", "));
+        json!({ "text": text, "beats_all": all, "model": v.model, "data": v.data })
+    };
+    verdicts.iter().map(sentence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scored(value: f64, resampled: Vec<f64>) -> Scored {
+        Scored { value, interval: (0.0, 0.0), resampled }
+    }
+
+    #[test]
+    fn a_model_beats_a_baseline_only_when_the_paired_difference_excludes_zero() {
+        let base: Vec<f64> = (0..100).map(|i| 0.5 + f64::from(i % 10) / 100.0).collect();
+        let better: Vec<f64> = base.iter().map(|b| b + 0.01).collect();
+        let noisy: Vec<f64> =
+            base.iter().enumerate().map(|(i, b)| b + if i % 2 == 0 { 0.05 } else { -0.04 }).collect();
+        let one = scored(0.56, better);
+        let other = scored(0.55, base);
+        for over in [Over::All, Over::Cells] {
+            assert!(is_better(&one, &other, "higher", over));
+            assert!(!is_better(&one, &other, "lower", over));
+            assert!(is_better(&other, &one, "lower", over));
+            assert!(!is_better(&scored(0.56, noisy.clone()), &other, "higher", over));
+            assert!(!is_better(&one, &one, "higher", over));
+        }
+    }
+
+    #[test]
+    fn filtered_blocks_keep_their_cells() {
+        let blocks = Blocks { offsets: vec![0, 2, 3], truth: vec![1., 2., 3.], predicted: vec![4., 5., 6.] };
+        let kept = blocks.filtered(|at| at != 1);
+        assert_eq!((kept.offsets, kept.truth, kept.predicted), (vec![0, 1, 2], vec![1., 3.], vec![4., 6.]));
+    }
+}

@@ -1,0 +1,168 @@
+//! A model's step: fits it to training cells.
+
+use crate::data::{Cells, Csr};
+use crate::pipeline::{Call, Input, Keys, PortType};
+use crate::plugin::{Fitted, Kind, Model, Services, Training};
+use crate::run::{Outputs, StepCx, write_csv};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value as Json, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A model with its parameters and training cells.
+pub struct Fit {
+    /// The model.
+    pub call: Call,
+    /// Training cells.
+    pub train: Vec<Input>,
+    /// Cells held out to choose the best state.
+    pub validation: Vec<Input>,
+}
+
+/// A fitted model, or a simulator's truth.
+pub struct FittedModel {
+    /// The model.
+    pub fitted: Fitted,
+    /// The genes it was trained on; none for a truth, which finds genes by name itself.
+    pub genes: Option<Vec<String>>,
+}
+
+const MODEL: &str = "model.safetensors";
+const ABOUT: &str = "model.json";
+
+impl Fit {
+    /// Keys: `train`, `validation`, `with`.
+    pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
+        let name = keys.text("use")?;
+        let at = keys.place_of("use");
+        let with = keys.table("with");
+        let train = keys.required_inputs("train", &[PortType::Cells], "the cells to learn from");
+        let validation = keys.inputs("validation", &[PortType::Cells]);
+        let call = keys.component(&name, &at, &[Kind::Model], with)?;
+        Some(Self { call, train, validation })
+    }
+
+    /// See [`super::Action::inputs`].
+    pub fn inputs(&self) -> Vec<&Input> {
+        self.train.iter().chain(&self.validation).collect()
+    }
+
+    /// See [`super::Action::spec`].
+    pub fn spec(&self) -> Json {
+        self.call.describe()
+    }
+
+    /// See [`super::Action::calls`].
+    pub fn calls(&self) -> Vec<&Call> {
+        vec![&self.call]
+    }
+
+    fn model(&self, services: &Services) -> Result<Model> {
+        self.call.plugin.model(&self.call.component, &self.call.params_json(), services)
+    }
+
+    /// Fits; writes the model and what it tells about itself.
+    pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
+        let train = cx.cells("train")?;
+        let validation = cx.optional_cells("validation")?;
+        check_training(&train, "training")?;
+        if let Some(validation) = &validation {
+            check_training(validation, "validation")?;
+            ensure!(
+                validation.var.names == train.var.names,
+                "the validation cells have other genes than the training cells"
+            );
+        }
+        let training = Training { cells: &train, validation: validation.as_deref() };
+        let fitted = self.model(&cx.services)?.fit(&cx.services, &training)?;
+        cx.write(MODEL, fitted.save(&cx.services)?.as_slice())?;
+        for (name, table) in fitted.tables(&cx.services)? {
+            cx.write(&format!("{name}.csv"), &write_csv(&table)?)?;
+        }
+        let about = json!({ "component": self.call.describe(), "genes": train.var.names });
+        cx.write(ABOUT, &crate::run::json_bytes(&about)?)?;
+        let held = validation.as_ref().map(|v| format!(", {} held out", v.len())).unwrap_or_default();
+        let summary = json!({
+            "headline": format!("fitted to {} cells × {} genes{held}", train.len(), train.n_genes()),
+            "model": self.call.full_name(), "cells": train.len(), "genes": train.n_genes(),
+            "validation": validation.map(|v| v.len()),
+        });
+        let model = FittedModel { fitted, genes: Some(train.var.names.clone()) };
+        Ok(Outputs { model: Some(Arc::new(model)), summary, ..Outputs::default() })
+    }
+
+    /// Loads the fitted model.
+    pub fn reload(&self, cx: &StepCx<'_>) -> Result<Outputs> {
+        let read = |name: &str| std::fs::read(cx.path(name)).with_context(|| format!("cannot read {name}"));
+        let about: Json = serde_json::from_slice(&read(ABOUT)?)?;
+        let genes: Vec<String> = serde_json::from_value(about["genes"].clone())?;
+        let fitted = self.model(&cx.services)?.load(&cx.services, &read(MODEL)?)?;
+        let model = FittedModel { fitted, genes: Some(genes) };
+        Ok(Outputs { model: Some(Arc::new(model)), ..Outputs::default() })
+    }
+
+    /// Fits another model, such as a baseline, to the same cells, in memory.
+    pub fn fit_other(
+        call: &Call,
+        train: &Cells,
+        validation: Option<&Cells>,
+        services: &Services,
+    ) -> Result<FittedModel> {
+        let model = call.plugin.model(&call.component, &call.params_json(), services)?;
+        let fitted = model.fit(services, &Training { cells: train, validation })?;
+        Ok(FittedModel { fitted, genes: Some(train.var.names.clone()) })
+    }
+}
+
+fn check_training(cells: &Cells, what: &str) -> Result<()> {
+    ensure!(!cells.is_empty(), "there are no {what} cells");
+    ensure!(cells.n_genes() > 0, "the {what} cells have no genes");
+    let silent = (0..cells.len()).find(|&i| cells.x.range(i).is_empty());
+    if let Some(cell) = silent {
+        let name = &cells.obs.names[cell];
+        anyhow::bail!(
+            "cell {name} of the {what} cells expresses no gene: leave such cells out in `prepare` \
+             (`cells = {{ min_genes = 1 }}`)"
+        );
+    }
+    Ok(())
+}
+
+impl FittedModel {
+    /// The cells with the model's genes, in the model's order. Genes that the cells lack are silent.
+    ///
+    /// # Errors
+    /// When the cells have less than half of the model's genes.
+    pub fn align(&self, cells: Arc<Cells>, services: &Services) -> Result<Arc<Cells>> {
+        let Some(genes) = self.genes.as_ref().filter(|genes| **genes != cells.var.names) else {
+            return Ok(cells);
+        };
+        let column: HashMap<&str, u32> =
+            genes.iter().enumerate().map(|(j, g)| (g.as_str(), j as u32)).collect();
+        let target: Vec<Option<u32>> =
+            cells.var.names.iter().map(|g| column.get(g.as_str()).copied()).collect();
+        let found = target.iter().flatten().count();
+        ensure!(
+            2 * found >= genes.len(),
+            "the cells have {found} of the {} genes that the model was trained on",
+            genes.len()
+        );
+        if found < genes.len() {
+            let missing = genes.len() - found;
+            services.warn(format!(
+                "{missing} of the model's {} genes are not in the cells: taken as silent",
+                genes.len()
+            ));
+        }
+        let mut x = Csr::empty(genes.len());
+        for i in 0..cells.len() {
+            let (indices, values) = cells.x.row(i);
+            let mut row: Vec<(u32, f32)> =
+                indices.iter().zip(values).filter_map(|(&j, &v)| Some((target[j as usize]?, v))).collect();
+            row.sort_unstable_by_key(|(j, _)| *j);
+            x.push_row(row.into_iter());
+        }
+        let var = crate::data::Frame::of_names(genes.clone());
+        Ok(Arc::new(Cells { x, var, ..Cells::clone(&cells) }))
+    }
+}

@@ -1,0 +1,432 @@
+//! Chosen cells and genes: which cells (`where`, `not`), which genes (`genes`), and what shares are parts of.
+
+use crate::data::{Cells, Column, Frame};
+use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, Place, PortType, Value, nearest};
+use crate::run::{Outputs, StepCx};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value as Json, json};
+use std::path::PathBuf;
+
+/// What is kept.
+pub struct Prepare {
+    from: Vec<Input>,
+    keep: Vec<Condition>,
+    drop: Vec<Condition>,
+    genes: GeneChoice,
+    min_genes: u64,
+    close_by_library: bool,
+}
+
+/// A condition on one annotation of the cells.
+struct Condition {
+    column: String,
+    test: Test,
+    at: Place,
+}
+
+/// What an annotation has to be.
+enum Test {
+    /// One of these texts.
+    OneOf(Vec<String>),
+    /// A number between these, both allowed.
+    Range(f64, f64),
+}
+
+#[derive(Default)]
+struct GeneChoice {
+    /// Cells that express the gene: a share below 1, else a number.
+    min_cells: f64,
+    /// How many genes in all, by the `seurat` flavour.
+    highly_variable: Option<u64>,
+    /// Kept whatever the other rules say.
+    always: Vec<String>,
+    /// Only these.
+    only: Option<Vec<String>>,
+    file: Option<(PathBuf, String)>,
+}
+
+/// The pseudo-gene that holds what the chosen genes leave of each cell's library. Never knocked out.
+pub const OTHER_GENES: &str = "(other genes)";
+
+impl Prepare {
+    /// Keys: `from`, `where`, `not`, `genes`, `cells`, `close`.
+    pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
+        let from = keys.required_inputs("from", &[PortType::Cells], "the cells to choose from");
+        let keep = conditions("where", keys);
+        let drop = conditions("not", keys);
+        let genes = keys.inner("genes", GeneChoice::resolve).unwrap_or_default();
+        let min_genes = keys.inner("cells", |k| k.count("min_genes", 0)).flatten().unwrap_or(1);
+        let close_by_library = keys.word("close", &["genes", "library"]) == Some("library");
+        Some(Self { from, keep, drop, genes, min_genes, close_by_library })
+    }
+
+    /// See [`super::Action::inputs`].
+    pub fn inputs(&self) -> Vec<&Input> {
+        self.from.iter().collect()
+    }
+
+    /// See [`super::Action::spec`].
+    pub fn spec(&self) -> Json {
+        let genes = &self.genes;
+        json!({
+            "where": self.keep.iter().map(Condition::spec).collect::<Json>(),
+            "not": self.drop.iter().map(Condition::spec).collect::<Json>(),
+            "genes": {
+                "min_cells": genes.min_cells, "highly_variable": genes.highly_variable, "always": genes.always,
+                "only": genes.only, "file": genes.file.as_ref().map(|f| &f.1),
+            },
+            "cells": { "min_genes": self.min_genes },
+            "close": if self.close_by_library { "library" } else { "genes" },
+        })
+    }
+
+    /// None.
+    pub fn calls(&self) -> Vec<&Call> {
+        vec![]
+    }
+
+    /// The list of genes, if it is a file.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.genes.file.iter().map(|f| f.0.clone()).collect()
+    }
+
+    /// Chooses; writes what was chosen, in numbers.
+    pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
+        let all = cx.cells("from")?;
+        let rows = self.choose_cells(&all, cx)?;
+        let cells = all.select_cells(&rows);
+        let genes = self.genes.choose(&cells)?;
+        let mut chosen = cells.select_genes(&genes);
+        let enough: Vec<usize> =
+            (0..chosen.len()).filter(|&i| chosen.x.range(i).len() as u64 >= self.min_genes).collect();
+        let dropped = chosen.len() - enough.len();
+        if dropped > 0 {
+            let least = self.min_genes;
+            cx.services
+                .warn(format!("{dropped} cells express fewer than {least} of the chosen genes: left out"));
+            chosen = chosen.select_cells(&enough);
+        }
+        ensure!(!chosen.is_empty(), "no cell is left");
+        if self.close_by_library {
+            chosen = with_other_genes(&chosen);
+        }
+        let headline = format!(
+            "{} of {} cells × {} of {} genes",
+            chosen.len(),
+            all.len(),
+            chosen.n_genes(),
+            all.n_genes()
+        );
+        let summary = json!({
+            "headline": headline, "cells": chosen.len(), "cells_before": all.len(), "cells_with_too_few_genes": dropped,
+            "genes": chosen.n_genes(), "genes_before": all.n_genes(),
+            "median_genes_expressed": median_expressed(&chosen),
+        });
+        cx.write("prepare.json", &crate::run::json_bytes(&summary)?)?;
+        Ok(Outputs { summary, ..Outputs::of_cells("cells", chosen) })
+    }
+
+    fn choose_cells(&self, cells: &Cells, cx: &StepCx<'_>) -> Result<Vec<usize>> {
+        let mut kept = vec![true; cells.len()];
+        for (conditions, wanted) in [(&self.keep, true), (&self.drop, false)] {
+            for condition in conditions {
+                let holds = condition.holds(cells).with_context(|| cx.place(&condition.at))?;
+                for (kept, holds) in kept.iter_mut().zip(holds) {
+                    *kept &= holds == wanted;
+                }
+            }
+        }
+        let rows: Vec<usize> = (0..cells.len()).filter(|&i| kept[i]).collect();
+        ensure!(!rows.is_empty(), "no cell fits: {}", self.why_none(cells)?);
+        Ok(rows)
+    }
+
+    /// Which condition holds for no cell, and what there is instead.
+    fn why_none(&self, cells: &Cells) -> Result<String> {
+        for condition in &self.keep {
+            if !condition.holds(cells)?.contains(&true) {
+                return Ok(condition.why_none(cells));
+            }
+        }
+        Ok("each condition holds for some cells, but not all of them together".into())
+    }
+}
+
+fn conditions(key: &'static str, keys: &mut Keys<'_>) -> Vec<Condition> {
+    let Some(table) = keys.table(key) else { return vec![] };
+    let mut found = vec![];
+    for (column, node) in &table.entries {
+        match Test::read(node) {
+            Ok(test) => found.push(Condition { column: column.name.clone(), test, at: node.at.clone() }),
+            Err(title) => {
+                let title = format!("`{key}.{}` {title}", column.name);
+                keys.problem(Diagnostic::error(node.at.clone(), title));
+            }
+        }
+    }
+    found
+}
+
+impl Test {
+    fn read(node: &Node) -> Result<Self, String> {
+        let expected = "is a value, a list of values, or a range such as { min = 500 }";
+        match &node.value {
+            Value::List(items) if !items.is_empty() => {
+                let texts: Option<Vec<String>> = items.iter().map(|n| scalar(&n.value)).collect();
+                texts.map(Self::OneOf).ok_or_else(|| expected.into())
+            }
+            Value::Table(table) => {
+                let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
+                for (key, node) in &table.entries {
+                    let number = scalar(&node.value).and_then(|t| t.parse::<f64>().ok());
+                    match (key.name.as_str(), number) {
+                        ("min", Some(x)) => low = x,
+                        ("max", Some(x)) => high = x,
+                        _ => return Err("is a range with `min`, `max` or both, each a number".into()),
+                    }
+                }
+                if low <= high {
+                    Ok(Self::Range(low, high))
+                } else {
+                    Err("has a `min` above its `max`".into())
+                }
+            }
+            value => scalar(value).map(|text| Self::OneOf(vec![text])).ok_or_else(|| expected.into()),
+        }
+    }
+}
+
+/// A value as an annotation's text would be.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::Text(text) => Some(text.clone()),
+        Value::Integer(i) => Some(i.to_string()),
+        Value::Float(x) => Some(x.to_string()),
+        Value::Boolean(b) => Some(b.to_string()),
+        _ => None,
+    }
+}
+
+/// Annotations that every data set has, counted where the file has none of that name.
+fn counted(cells: &Cells, name: &str) -> Option<Column> {
+    let values: Vec<f64> = match name {
+        "n_genes" => (0..cells.len()).map(|i| cells.x.range(i).len() as f64).collect(),
+        "total_counts" => cells.library.clone(),
+        _ => return None,
+    };
+    Some(Column {
+        name: name.into(),
+        values: std::sync::Arc::new(arrow_array::Float64Array::from(values)),
+        ordered: false,
+    })
+}
+
+impl Condition {
+    fn spec(&self) -> Json {
+        let test = match &self.test {
+            Test::OneOf(texts) => json!(texts),
+            Test::Range(low, high) => json!({ "min": low, "max": high }),
+        };
+        json!({ "column": self.column, "is": test })
+    }
+
+    fn column(&self, cells: &Cells) -> Result<Column> {
+        if let Some(column) = cells.obs.column(&self.column).cloned().or_else(|| counted(cells, &self.column))
+        {
+            return Ok(column);
+        }
+        let known: Vec<&str> = cells.obs.columns.iter().map(|c| c.name.as_str()).collect();
+        let hint = match nearest(&self.column, &known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("there are: {}, and n_genes, total_counts are counted", known.join(", ")),
+        };
+        bail!("the cells have no annotation `{}`; {hint}", self.column)
+    }
+
+    fn holds(&self, cells: &Cells) -> Result<Vec<bool>> {
+        let column = self.column(cells)?;
+        match &self.test {
+            Test::OneOf(texts) => Ok(column
+                .texts()
+                .into_iter()
+                .map(|t| t.is_some_and(|t| texts.iter().any(|x| same_value(x, &t))))
+                .collect()),
+            Test::Range(low, high) => {
+                let numbers = column.numbers();
+                let Some(numbers) = numbers else {
+                    bail!("the annotation `{}` has no numbers, so no range of them", self.column);
+                };
+                Ok(numbers.into_iter().map(|x| x.is_some_and(|x| (*low..=*high).contains(&x))).collect())
+            }
+        }
+    }
+
+    fn why_none(&self, cells: &Cells) -> String {
+        let mut values: Vec<String> =
+            self.column(cells).map(|c| c.texts().into_iter().flatten().collect()).unwrap_or_default();
+        values.sort();
+        values.dedup();
+        let what = match &self.test {
+            Test::OneOf(texts) => texts.join(" or "),
+            Test::Range(low, high) => format!("between {low} and {high}"),
+        };
+        let shown = values.len().min(12);
+        let more = if values.len() > shown { ", …" } else { "" };
+        format!("`{}` is nowhere {what}; it is: {}{more}", self.column, values[..shown].join(", "))
+    }
+}
+
+/// Texts are compared as such, numbers as numbers: `1` in a pipeline is `1.0` in a file.
+fn same_value(wanted: &str, found: &str) -> bool {
+    wanted == found || matches!((wanted.parse::<f64>(), found.parse::<f64>()), (Ok(a), Ok(b)) if a == b)
+}
+
+impl GeneChoice {
+    fn resolve(keys: &mut Keys<'_>) -> Self {
+        Self {
+            min_cells: keys.number("min_cells", 0.0, f64::INFINITY).unwrap_or(0.0),
+            highly_variable: keys.count("highly_variable", 1),
+            always: keys.texts("always").unwrap_or_default(),
+            only: keys.texts("only"),
+            file: keys.path("file"),
+        }
+    }
+
+    /// The columns that are kept, ascending.
+    fn choose(&self, cells: &Cells) -> Result<Vec<usize>> {
+        let always = find_genes(&cells.var, &self.always, "genes.always")?;
+        let mut pool: Vec<usize> = match self.only_names()? {
+            Some(only) => find_genes(&cells.var, &only, "genes.only")?,
+            None => (0..cells.n_genes()).collect(),
+        };
+        let expressing = cells_expressing(cells);
+        let needed = if self.min_cells < 1.0 { self.min_cells * cells.len() as f64 } else { self.min_cells };
+        pool.retain(|&j| expressing[j] as f64 >= needed && expressing[j] > 0 && !always.contains(&j));
+        if let Some(wanted) = self.highly_variable {
+            let room = (wanted as usize).saturating_sub(always.len());
+            pool = most_variable(cells, &pool, room);
+        }
+        pool.extend(always);
+        pool.sort_unstable();
+        pool.dedup();
+        ensure!(!pool.is_empty(), "no gene is left");
+        Ok(pool)
+    }
+
+    fn only_names(&self) -> Result<Option<Vec<String>>> {
+        let Some((path, shown)) = &self.file else { return Ok(self.only.clone()) };
+        let text = std::fs::read_to_string(path).map_err(|e| anyhow::anyhow!("{shown}: {e}"))?;
+        let first = |line: &str| line.split([',', '\t']).next().unwrap_or("").trim().to_string();
+        let names = text.lines().map(first).filter(|name| !name.is_empty() && !name.starts_with('#'));
+        Ok(Some(self.only.iter().flatten().cloned().chain(names).collect()))
+    }
+}
+
+/// The columns of these genes; the error names the first that is unknown.
+pub fn find_genes(var: &Frame, names: &[String], whose: &str) -> Result<Vec<usize>> {
+    let index: std::collections::HashMap<&str, usize> =
+        var.names.iter().enumerate().map(|(j, name)| (name.as_str(), j)).collect();
+    let find = |name: &String| {
+        index.get(name.as_str()).copied().ok_or_else(|| {
+            let known: Vec<&str> = var.names.iter().map(String::as_str).collect();
+            let hint = nearest(name, &known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            anyhow::anyhow!("`{whose}`: no gene `{name}` among the {} genes{hint}", var.len())
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn cells_expressing(cells: &Cells) -> Vec<usize> {
+    let mut count = vec![0; cells.n_genes()];
+    cells.x.indices.iter().for_each(|&j| count[j as usize] += 1);
+    count
+}
+
+fn median_expressed(cells: &Cells) -> usize {
+    let mut counts: Vec<usize> = (0..cells.len()).map(|i| cells.x.range(i).len()).collect();
+    counts.sort_unstable();
+    counts.get(counts.len() / 2).copied().unwrap_or(0)
+}
+
+/// The genes of `pool` with the highest normalised dispersion, as scanpy's
+/// `highly_variable_genes(flavor = "seurat")` ranks them on log1p(CP10k) data (Satija et al. 2015).
+///
+/// Mean and variance of CP10k over the cells; log of variance / mean; its z-score within 20 equally wide bins
+/// of log1p(mean). A bin with one gene scores 1. Ties go to the earlier gene.
+fn most_variable(cells: &Cells, pool: &[usize], wanted: usize) -> Vec<usize> {
+    let score = normalised_dispersion(cells, pool);
+    let mut order: Vec<usize> = (0..pool.len()).collect();
+    order.sort_by(|&a, &b| score[b].total_cmp(&score[a]).then(a.cmp(&b)));
+    order.truncate(wanted);
+    order.into_iter().map(|i| pool[i]).collect()
+}
+
+fn normalised_dispersion(cells: &Cells, pool: &[usize]) -> Vec<f64> {
+    let (mean, variance) = cp10k_moments(cells);
+    let log_mean: Vec<f64> = pool.iter().map(|&j| mean[j].ln_1p()).collect();
+    let log_dispersion: Vec<f64> = pool.iter().map(|&j| (variance[j] / mean[j].max(1e-12)).ln()).collect();
+    let bin = equal_bins(&log_mean, 20);
+    let mut score = vec![f64::NEG_INFINITY; pool.len()];
+    for b in 0..20 {
+        let members: Vec<usize> =
+            (0..pool.len()).filter(|&i| bin[i] == b && log_dispersion[i].is_finite()).collect();
+        let n = members.len() as f64;
+        let average = members.iter().map(|&i| log_dispersion[i]).sum::<f64>() / n;
+        let squares: f64 = members.iter().map(|&i| (log_dispersion[i] - average).powi(2)).sum();
+        let sd = (squares / (n - 1.0)).sqrt();
+        for &i in &members {
+            score[i] = if members.len() == 1 { 1.0 } else { (log_dispersion[i] - average) / sd };
+        }
+    }
+    score.iter_mut().filter(|s| s.is_nan()).for_each(|s| *s = f64::NEG_INFINITY);
+    score
+}
+
+/// Mean and variance (n − 1) of counts per 10,000 of each cell's library.
+fn cp10k_moments(cells: &Cells) -> (Vec<f64>, Vec<f64>) {
+    let (mut sum, mut squares) = (vec![0.0; cells.n_genes()], vec![0.0; cells.n_genes()]);
+    for i in 0..cells.len() {
+        let factor = if cells.library[i] > 0.0 { 1e4 / cells.library[i] } else { 0.0 };
+        let (genes, values) = cells.x.row(i);
+        for (&j, &v) in genes.iter().zip(values) {
+            let x = f64::from(v) * factor;
+            sum[j as usize] += x;
+            squares[j as usize] += x * x;
+        }
+    }
+    let n = cells.len() as f64;
+    let mean: Vec<f64> = sum.iter().map(|s| s / n).collect();
+    let variance =
+        squares.iter().zip(&mean).map(|(q, m)| ((q / n - m * m).max(0.0)) * n / (n - 1.0).max(1.0)).collect();
+    (mean, variance)
+}
+
+/// The bin of each value, as pandas' `cut` does: intervals closed on the right, the first a little wider.
+fn equal_bins(values: &[f64], bins: usize) -> Vec<usize> {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let width = (high - low) / bins as f64;
+    let edge = |k: usize| low + width * k as f64;
+    let bin = |&x: &f64| (1..bins).take_while(|&k| x > edge(k)).count();
+    values.iter().map(bin).collect()
+}
+
+fn with_other_genes(cells: &Cells) -> Cells {
+    let mut x = crate::data::Csr::empty(cells.n_genes() + 1);
+    for i in 0..cells.len() {
+        let (genes, values) = cells.x.row(i);
+        let rest = (cells.library[i] - cells.x.row_sum(i)).max(0.0) as f32;
+        let row = genes.iter().copied().zip(values.iter().copied());
+        x.push_row(row.chain([(cells.n_genes() as u32, rest)]));
+    }
+    let mut var = cells.var.clone();
+    var.names.push(OTHER_GENES.into());
+    for column in &mut var.columns {
+        let none = arrow_array::new_null_array(column.values.data_type(), 1);
+        // Concatenation of equal types cannot fail.
+        if let Ok(longer) = arrow_select::concat::concat(&[&column.values, &none]) {
+            column.values = longer;
+        }
+    }
+    Cells { x, var, ..cells.clone() }
+}

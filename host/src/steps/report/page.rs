@@ -1,0 +1,360 @@
+//! The page: HTML from what the steps said of themselves.
+
+use super::charts;
+use serde_json::Value as Json;
+use std::fmt::Write;
+
+/// All that a page tells.
+pub struct Content<'a> {
+    /// The pipeline's name.
+    pub name: &'a str,
+    /// Its seed.
+    pub seed: u64,
+    /// Screens: title and summary.
+    pub screens: Vec<(String, Json)>,
+    /// Evaluations: title and summary.
+    pub evaluations: Vec<(String, Json)>,
+    /// Training curves: title and points.
+    pub trainings: Vec<(String, Json)>,
+    /// Each finished step: name, what it ran, what it says, its warnings.
+    pub steps: Vec<(String, String, String, Vec<String>)>,
+    /// Each plugin: name, version, hash.
+    pub plugins: Vec<(String, String, String)>,
+}
+
+const STYLE: &str = include_str!("../../../assets/report.css");
+const VEGA: [&str; 3] = [
+    include_str!("../../../assets/vega/vega.min.js"),
+    include_str!("../../../assets/vega/vega-lite.min.js"),
+    include_str!("../../../assets/vega/vega-embed.min.js"),
+];
+
+/// A page in the making: text, and the plots to be drawn in it.
+#[derive(Default)]
+struct Page {
+    html: String,
+    charts: Vec<Json>,
+}
+
+/// The whole page.
+pub fn render(content: &Content<'_>) -> String {
+    let mut page = Page::default();
+    page.verdicts(content);
+    content.screens.iter().for_each(|(title, summary)| page.screen(title, summary));
+    content.evaluations.iter().for_each(|(title, summary)| page.evaluation(title, summary));
+    page.trainings(&content.trainings);
+    page.provenance(content);
+    page.finish(content.name)
+}
+
+/// Text as HTML.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn number(value: &Json, digits: usize) -> String {
+    value.as_f64().map_or("–".into(), |x| format!("{x:.digits$}"))
+}
+
+fn percent(value: &Json) -> String {
+    value.as_f64().map_or("–".into(), |x| format!("{:.1} %", 100.0 * x))
+}
+
+fn list(value: &Json) -> &[Json] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+impl Page {
+    fn add(&mut self, html: &str) {
+        self.html += html;
+    }
+
+    fn chart(&mut self, spec: Json) {
+        let _ = write!(self.html, "<div class=\"chart\" id=\"chart-{}\"></div>", self.charts.len());
+        self.charts.push(spec);
+    }
+
+    /// First of all: does each model beat the baselines? A model that does not is warned of loudly.
+    fn verdicts(&mut self, content: &Content<'_>) {
+        let verdicts = content.evaluations.iter().flat_map(|(_, summary)| list(&summary["verdicts"]));
+        let (good, bad): (Vec<&Json>, Vec<&Json>) = verdicts.partition(|v| v["beats_all"] == true);
+        if good.is_empty() && bad.is_empty() {
+            self.add(
+                "<p class=\"warning\"><b>No model was evaluated here.</b> Whether these impacts mean anything is not \
+                 known: add a step <code>evaluate</code>.</p>",
+            );
+            return;
+        }
+        self.add("<h2>Does the model beat simple baselines?</h2>");
+        if !bad.is_empty() {
+            self.add("<div class=\"warning\"><b>Not everywhere.</b> Treat what follows with caution.<ul>");
+            bad.iter().for_each(|v| self.sentence(v));
+            self.add("</ul></div>");
+        }
+        if !good.is_empty() {
+            self.add("<ul>");
+            good.iter().for_each(|v| self.sentence(v));
+            self.add("</ul>");
+        }
+        self.add(
+            "<p class=\"note\">Beating means: the 95 % interval of the paired difference, by a bootstrap over cells, \
+             excludes 0. Not corrected for the number of comparisons.</p>",
+        );
+    }
+
+    fn sentence(&mut self, verdict: &Json) {
+        let text = escape(verdict["text"].as_str().unwrap_or_default());
+        // Backquotes mark names.
+        let mut out = String::new();
+        for (i, part) in text.split('`').enumerate() {
+            out += &if i % 2 == 1 { format!("<code>{part}</code>") } else { part.to_string() };
+        }
+        let _ = write!(self.html, "<li>{out}</li>");
+    }
+
+    fn screen(&mut self, title: &str, summary: &Json) {
+        let first = &summary["shown"];
+        let metric = first["metric"].as_str().unwrap_or_default();
+        let against = first["against"].as_str().unwrap_or_default();
+        let _ = write!(
+            self.html,
+            "<h2>Keystone genes: {}</h2><p>{} knockouts in {} cells, predicted by <code>{}</code>. Impact: \
+             <code>{}</code> {}.</p>",
+            escape(title),
+            summary["knockouts"],
+            summary["cells"],
+            escape(summary["model"].as_str().unwrap_or_default()),
+            escape(metric),
+            escape(in_words(against)),
+        );
+        let genes = &summary["keystones"];
+        if list(genes).is_empty() {
+            self.knockouts_only(summary);
+            return;
+        }
+        self.chart(charts::keystones(genes, "mean impact over the cells that express the gene"));
+        self.gene_table(genes);
+        let always = list(genes).iter().filter(|g| g["presence"].as_f64().is_some_and(|p| p > 0.98)).count();
+        if always > 0 {
+            let _ = write!(
+                self.html,
+                "<p class=\"warning\">{always} of these genes are expressed in more than 98 % of the cells: the model \
+                 has hardly seen a cell without them, so their impacts are extrapolated.</p>"
+            );
+        }
+        self.add("<p class=\"note\">Lines: normal 95 % intervals of the mean over cells; they hold the spread of cells, not the model's own error.</p>");
+    }
+
+    /// A screen without single knockouts has a list of names only.
+    fn knockouts_only(&mut self, summary: &Json) {
+        let top: Vec<String> = list(&summary["top"])
+            .iter()
+            .take(20)
+            .filter_map(|t| t.as_str())
+            .map(|t| format!("<code>{}</code>", escape(t)))
+            .collect();
+        let _ = write!(self.html, "<p>Knockouts with the highest mean impact: {}.</p>", top.join(", "));
+    }
+
+    fn gene_table(&mut self, genes: &Json) {
+        self.add(
+            "<table><thead><tr><th>rank</th><th>gene</th><th>mean impact</th><th>95 % interval</th><th>cells</th>\
+             <th>presence</th><th>mean share</th></tr></thead><tbody>",
+        );
+        for g in list(genes) {
+            let _ = write!(
+                self.html,
+                "<tr><td>{}</td><td><b>{}</b></td><td>{}</td><td>{} – {}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                g["rank"],
+                escape(g["gene"].as_str().unwrap_or_default()),
+                number(&g["impact"], 4),
+                number(&g["lower"], 4),
+                number(&g["upper"], 4),
+                g["cells"],
+                percent(&g["presence"]),
+                percent(&g["mean_share"]),
+            );
+        }
+        self.add("</tbody></table>");
+    }
+
+    fn evaluation(&mut self, title: &str, summary: &Json) {
+        let what = if summary["kind"] == "mapping" {
+            "Predicted against observed profiles of cells that the model has not seen"
+        } else {
+            "Predicted against true impacts"
+        };
+        let _ = write!(self.html, "<h2>{what}: {}</h2>", escape(title));
+        let rows = list(&summary["scores"]);
+        let mut shown: Vec<(&str, &str, &str)> = vec![];
+        for row in rows {
+            let text = |key: &str| row[key].as_str().unwrap_or_default();
+            let panel = (text("data"), text("metric"), text("stratum"));
+            if !shown.contains(&panel) && row["lower"].is_number() {
+                shown.push(panel);
+            }
+        }
+        self.add("<div class=\"grid\">");
+        for (data, metric, stratum) in shown {
+            let same = |r: &&Json| r["data"] == data && r["metric"] == metric && r["stratum"] == stratum;
+            let panel: Vec<&Json> = rows.iter().filter(same).collect();
+            let better = match panel[0]["direction"].as_str() {
+                Some("higher") => "higher is better",
+                Some("lower") => "lower is better",
+                _ => "no direction",
+            };
+            let _ = write!(
+                self.html,
+                "<div><h3>{} <span class=\"note\">{}, {}</span></h3>",
+                escape(metric),
+                escape(data),
+                escape(stratum_in_words(stratum))
+            );
+            self.chart(charts::scores(&panel, metric, better));
+            self.add("</div>");
+        }
+        self.add("</div>");
+        self.points(summary, rows);
+    }
+
+    fn points(&mut self, summary: &Json, rows: &[Json]) {
+        self.add("<div class=\"grid\">");
+        for set in list(&summary["points"]) {
+            let data = set["data"].as_str().unwrap_or_default();
+            let own = |r: &&Json| r["data"] == data && r["stratum"] == "all" && r["baseline"] == false;
+            let scores: Vec<String> = rows
+                .iter()
+                .filter(own)
+                .map(|r| format!("{} {}", r["metric"].as_str().unwrap_or_default(), number(&r["value"], 3)))
+                .collect();
+            let n = list(&set["points"]).len();
+            let _ = write!(
+                self.html,
+                "<div><h3>True against predicted <span class=\"note\">{}: {}; {n} knockouts drawn at random</span></h3>",
+                escape(data),
+                escape(&scores.join(", "))
+            );
+            self.chart(charts::truth(&set["points"]));
+            self.add("</div>");
+        }
+        self.add("</div>");
+    }
+
+    fn trainings(&mut self, trainings: &[(String, Json)]) {
+        if trainings.is_empty() {
+            return;
+        }
+        self.add("<h2>Training</h2>");
+        for (name, points) in trainings {
+            let _ = write!(self.html, "<h3><code>{}</code></h3>", escape(name));
+            self.chart(charts::training(points));
+        }
+    }
+
+    fn provenance(&mut self, content: &Content<'_>) {
+        self.add(
+            "<h2>What was run</h2><table><thead><tr><th>step</th><th>runs</th><th></th></tr></thead><tbody>",
+        );
+        for (name, used, headline, _) in &content.steps {
+            let _ = write!(
+                self.html,
+                "<tr><td><b>{}</b></td><td><code>{}</code></td><td>{}</td></tr>",
+                escape(name),
+                escape(used),
+                escape(headline)
+            );
+        }
+        self.add("</tbody></table>");
+        let warnings: Vec<String> = content
+            .steps
+            .iter()
+            .flat_map(|(name, _, _, w)| {
+                w.iter().map(move |w| format!("<li><b>{}</b>: {}</li>", escape(name), escape(w)))
+            })
+            .collect();
+        if !warnings.is_empty() {
+            let _ = write!(self.html, "<h3>Warnings</h3><ul class=\"warning\">{}</ul>", warnings.concat());
+        }
+        self.add("<h3>Plugins</h3><table><tbody>");
+        for (name, version, hash) in &content.plugins {
+            let short = hash.get(..16).unwrap_or(hash);
+            let _ = write!(
+                self.html,
+                "<tr><td><code>{}</code></td><td>{}</td><td><code>sha256 {short}…</code></td></tr>",
+                escape(name),
+                escape(version)
+            );
+        }
+        let _ = write!(
+            self.html,
+            "</tbody></table><p class=\"note\">Seed {}. Lacuna {}. All else is in run.json and the folder steps.</p>",
+            content.seed,
+            env!("CARGO_PKG_VERSION")
+        );
+    }
+
+    fn finish(self, name: &str) -> String {
+        let specs = Json::Array(self.charts).to_string().replace("</", "<\\/");
+        let scripts: String = VEGA.iter().map(|s| format!("<script>{s}</script>\n")).collect();
+        format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>{title} – Lacuna</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+             <h1>{title}</h1>\n{html}\n{scripts}\
+             <script>\nconst specs = {specs};\n\
+             specs.forEach((spec, i) => vegaEmbed('#chart-' + i, spec, {{ actions: {{ export: true, source: false, \
+             compiled: false, editor: false }}, renderer: 'svg' }}));\n</script>\n</body>\n</html>\n",
+            title = escape(name),
+            html = self.html,
+        )
+    }
+}
+
+fn in_words(against: &str) -> &'static str {
+    match against {
+        "predicted" => "against the prediction without a knockout (the gene's own share counts)",
+        "predicted-null" => {
+            "against the same prediction without the gene, closed again: the excess over a knockout without consequence"
+        }
+        "observed" => "against the observed profile (the gene's own share counts)",
+        _ => {
+            "against the observed profile without the gene, closed again: the excess over a knockout without consequence"
+        }
+    }
+}
+
+fn stratum_in_words(stratum: &str) -> &str {
+    match stratum {
+        "flattened" => "all cells and genes at once",
+        "all" => "all knockouts at once",
+        "cells" => "cell by cell, mean",
+        "genes" => "gene by gene, mean",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_from_files_cannot_break_the_page() {
+        let evil = "</script><script>alert(1)</script>";
+        let screen = json!({ "shown": { "metric": evil, "against": "predicted" }, "model": evil, "knockouts": 1,
+            "cells": 1, "keystones": [{ "gene": evil, "rank": 1, "impact": 0.5, "cells": 1, "presence": 1.0 }] });
+        let content = Content {
+            name: evil,
+            seed: 1,
+            screens: vec![(evil.into(), screen)],
+            evaluations: vec![],
+            trainings: vec![],
+            steps: vec![(evil.into(), evil.into(), evil.into(), vec![evil.into()])],
+            plugins: vec![],
+        };
+        let html = render(&content);
+        assert!(!html.contains("<script>alert"));
+        assert!(html.contains("No model was evaluated here"));
+        assert!(html.contains("expressed in more than 98 %"));
+    }
+}

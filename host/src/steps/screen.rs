@@ -1,0 +1,347 @@
+//! A screen: knockouts proposed by a strategy, predicted by a model, measured by a metric.
+
+mod effects;
+mod genes;
+mod impacts;
+mod table;
+
+pub use genes::quantile;
+pub use table::ImpactTable;
+
+use super::FittedModel;
+use super::prepare::OTHER_GENES;
+use crate::data::{Cells, Csr, Knockouts};
+use crate::formats::h5ad;
+use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, PortType, Value};
+use crate::plugin::{Kind, Metric, Scope, Services, Shape, Strategy};
+use crate::run::{Outputs, StepCx, json_bytes};
+use anyhow::{Result, ensure};
+use serde_json::{Value as Json, json};
+use std::collections::HashSet;
+
+/// What is screened, and how.
+pub struct Screen {
+    model: Vec<Input>,
+    cells: Vec<Input>,
+    pub(super) knockouts: Call,
+    pub(super) impacts: Vec<Impact>,
+    pub(super) anchor: Option<f64>,
+    effects: EffectsOf,
+    groups: Option<String>,
+}
+
+/// A metric, and what "after" is compared with.
+#[derive(Clone)]
+pub struct Impact {
+    /// The metric.
+    pub call: Call,
+    /// What "after" is compared with.
+    pub against: Against,
+}
+
+/// What the prediction for a knockout is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    /// The prediction without a knockout: the removed genes' own shares count.
+    Predicted,
+    /// The same without the removed genes, closed again: the excess over a knockout without consequence.
+    PredictedNull,
+    /// The observed profile.
+    Observed,
+    /// The observed profile without the removed genes, closed again.
+    ObservedNull,
+}
+
+const AGAINST: [(&str, Against); 4] = [
+    ("predicted", Against::Predicted),
+    ("predicted-null", Against::PredictedNull),
+    ("observed", Against::Observed),
+    ("observed-null", Against::ObservedNull),
+];
+
+impl Against {
+    /// As pipelines write it.
+    pub fn word(self) -> &'static str {
+        AGAINST.iter().find(|(_, a)| *a == self).map_or("", |(word, _)| word)
+    }
+
+    /// Whether the removed genes are taken out of it.
+    pub fn is_null(self) -> bool {
+        matches!(self, Self::PredictedNull | Self::ObservedNull)
+    }
+
+    /// Whether it is the observed profile.
+    pub fn is_observed(self) -> bool {
+        matches!(self, Self::Observed | Self::ObservedNull)
+    }
+}
+
+/// The knockouts whose effects on all other genes are written.
+enum EffectsOf {
+    /// So many, by mean impact.
+    Top(usize),
+    /// These genes.
+    Genes(Vec<String>),
+}
+
+const EFFECTS: usize = 50;
+
+/// Above this many stored values screen.h5ad is not written.
+const MOST_STORED: usize = 100_000_000;
+
+impl Screen {
+    /// Keys: `model`, `cells`, `knockouts`, `impact`, `anchor`, `effects`, `groups`.
+    pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
+        let model = keys.required_inputs("model", &[PortType::Model], "a model, or a simulator's truth");
+        let cells = keys.required_inputs("cells", &[PortType::Cells], "the cells to knock genes out in");
+        let knockouts = keys.call("knockouts", Kind::Strategy, &mut |_| {});
+        if knockouts.is_none() && keys.node("knockouts").is_none() {
+            let title = "a screen needs `knockouts`: a strategy, such as \"each-expressed-gene\"";
+            keys.problem(Diagnostic::error(keys.place(), title));
+        }
+        let anchor = read_anchor(keys);
+        let impacts = read_impacts(keys, anchor.is_some());
+        let effects = read_effects(keys);
+        let groups = keys.text("groups");
+        Some(Self { model, cells, knockouts: knockouts?, impacts: impacts?, anchor, effects, groups })
+    }
+
+    /// See [`super::Action::inputs`].
+    pub fn inputs(&self) -> Vec<&Input> {
+        self.model.iter().chain(&self.cells).collect()
+    }
+
+    /// See [`super::Action::spec`].
+    pub fn spec(&self) -> Json {
+        let effects = match &self.effects {
+            EffectsOf::Top(n) => json!(n),
+            EffectsOf::Genes(genes) => json!(genes),
+        };
+        json!({
+            "knockouts": self.knockouts.describe(), "impact": self.impacts.iter().map(Impact::spec).collect::<Json>(),
+            "anchor": self.anchor, "effects": effects, "groups": self.groups,
+        })
+    }
+
+    /// See [`super::Action::calls`].
+    pub fn calls(&self) -> Vec<&Call> {
+        std::iter::once(&self.knockouts).chain(self.impacts.iter().map(|i| &i.call)).collect()
+    }
+
+    /// Screens; writes impacts part by part, then what is told of genes, effects, and an h5ad for scanpy.
+    pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
+        let model = cx.model("model")?;
+        let cells = model.align(cx.cells("cells")?, &cx.services)?;
+        let measures = self.measures(&cx.services)?;
+        let strategy = self.strategy(&cx.services)?;
+        let shot =
+            Shot { screen: self, model: &model, cells: &cells, measures: &measures, host: &cx.services };
+        let manifest = impacts::write_parts(&shot, &strategy, &cx.path("impacts"))?;
+        let table = ImpactTable::read(&cx.path("impacts"), &cells)?;
+        let genes = genes::summarise(&table, &cells, self.groups.as_deref())?;
+        cx.write("genes.csv", &genes::write_csv(&genes, &cells)?)?;
+        // Rankings for people use the excess over a knockout without consequence, where there is one.
+        let shown = self.impacts.iter().position(|i| i.against.is_null()).unwrap_or(0);
+        let (asked, top) = self.effects_of(&table, &cells)?;
+        effects::write(&shot, &asked, self.groups.as_deref(), &cx.path("effects.parquet"))?;
+        self.write_h5ad(&table, &cells, cx)?;
+        let summary = json!({
+            "headline": format!("{} knockouts in {} cells", table.len(), cells.len()),
+            "knockouts": table.len(), "cells": cells.len(), "genes": cells.n_genes(),
+            "model": model.fitted.name(), "impacts": manifest["impacts"], "strategy": self.knockouts.full_name(),
+            "anchor": self.anchor, "top": top, "shown": manifest["impacts"][shown],
+            "keystones": genes::top(&genes, &measures[shown].column, &cells, 20),
+        });
+        cx.write("screen.json", &json_bytes(&summary)?)?;
+        Ok(Outputs { summary, ..Outputs::default() })
+    }
+
+    /// The strategy, made.
+    pub fn strategy(&self, host: &Services) -> Result<Strategy> {
+        self.knockouts.plugin.strategy(&self.knockouts.component, &self.knockouts.params_json(), host)
+    }
+
+    /// The metrics, made.
+    pub fn measures(&self, host: &Services) -> Result<Vec<Measure>> {
+        let several = self.impacts.len() > 1;
+        let make = |impact: &Impact| {
+            let metric =
+                impact.call.plugin.metric(&impact.call.component, &impact.call.params_json(), host)?;
+            let info = impact.call.component.metric_info();
+            let column = if several { impact.call.name.clone() } else { "impact".into() };
+            let wants_observed = info.needs.iter().any(|n| n == "observed");
+            Ok(Measure { metric, formula: info.formula, against: impact.against, column, wants_observed })
+        };
+        self.impacts.iter().map(make).collect()
+    }
+
+    /// The knockouts whose effects are written, and their names.
+    fn effects_of(&self, table: &ImpactTable, cells: &Cells) -> Result<(Vec<Knockouts>, Vec<String>)> {
+        let ranked = table.rows_by_knockout(cells);
+        let chosen: Vec<_> = match &self.effects {
+            EffectsOf::Top(n) => ranked.into_iter().take(*n).collect(),
+            EffectsOf::Genes(genes) => {
+                super::prepare::find_genes(&cells.var, genes, "effects")?;
+                ranked.into_iter().filter(|r| genes.contains(&r.label)).collect()
+            }
+        };
+        let labels = chosen.iter().map(|r| r.label.clone()).collect();
+        Ok((chosen.into_iter().map(|r| table.knockouts.select(r.rows)).collect(), labels))
+    }
+
+    /// X as read, with one layer for each impact: single knockouts; what was not screened is not stored.
+    fn write_h5ad(&self, table: &ImpactTable, cells: &Cells, cx: &StepCx<'_>) -> Result<()> {
+        if table.len() > MOST_STORED || cells.x.nnz() > MOST_STORED {
+            cx.services.warn(format!("screen.h5ad is not written: more than {MOST_STORED} values"));
+            return Ok(());
+        }
+        let layers: Vec<(String, Csr)> = table
+            .columns
+            .iter()
+            .zip(&table.values)
+            .map(|(column, values)| {
+                let name =
+                    if column == "impact" { "ko_impact".into() } else { format!("ko_impact_{column}") };
+                (name, table.layer(values, cells))
+            })
+            .collect();
+        let layers: Vec<(&str, &Csr)> = layers.iter().map(|(name, layer)| (name.as_str(), layer)).collect();
+        h5ad::write(&cx.path("screen.h5ad"), cells, &layers)
+    }
+}
+
+impl Impact {
+    fn spec(&self) -> Json {
+        json!({ "metric": self.call.describe(), "against": self.against.word(), "name": self.call.name })
+    }
+}
+
+/// A metric, ready, and the column that its impacts stand in.
+pub struct Measure {
+    metric: Metric,
+    formula: Option<String>,
+    against: Against,
+    pub(super) column: String,
+    wants_observed: bool,
+}
+
+/// Everything that computing impacts needs.
+#[derive(Clone, Copy)]
+pub struct Shot<'a> {
+    /// The screen.
+    pub screen: &'a Screen,
+    /// The model.
+    pub model: &'a FittedModel,
+    /// The cells, with the model's genes.
+    pub cells: &'a Cells,
+    /// The metrics.
+    pub measures: &'a [Measure],
+    /// The host's services.
+    pub host: &'a Services,
+}
+
+impl Shot<'_> {
+    /// The impacts of these knockouts, one list for each metric. Evaluations call this for baselines.
+    pub fn impacts(&self, knockouts: &Knockouts) -> Result<Vec<Vec<f32>>> {
+        impacts::compute(self, knockouts)
+    }
+}
+
+/// The knockouts that a strategy that does not look at impacts proposes for some cells, in the order of results.
+fn proposed(strategy: &Strategy, cells: &Cells, host: &Services) -> Result<Knockouts> {
+    let found = strategy.propose(host, cells, 0, &Knockouts::default(), &[])?;
+    Ok(without_other_genes(found, cells).sorted())
+}
+
+/// The pseudo-gene of `close = "library"` is nobody's gene.
+fn without_other_genes(knockouts: Knockouts, cells: &Cells) -> Knockouts {
+    let Some(other) = cells.var.names.iter().position(|name| name == OTHER_GENES) else { return knockouts };
+    let keeps = |&i: &usize| !knockouts.genes(i).contains(&(other as u32));
+    knockouts.select((0..knockouts.len()).filter(keeps))
+}
+
+fn read_anchor(keys: &mut Keys<'_>) -> Option<f64> {
+    const E: f64 = 0.1;
+    match keys.node("anchor").map(|n: &Node| &n.value) {
+        Some(Value::Boolean(on)) => on.then_some(E),
+        Some(Value::Table(_)) => keys.inner("anchor", |k| k.number("e", 0.0, 1e6).unwrap_or(E)),
+        Some(_) => {
+            let at = keys.place_of("anchor");
+            keys.problem(Diagnostic::error(at, "`anchor` is false, or a table such as { e = 0.1 }"));
+            None
+        }
+        None => None,
+    }
+}
+
+fn read_impacts(keys: &mut Keys<'_>, anchored: bool) -> Option<Vec<Impact>> {
+    if keys.node("impact").is_none() {
+        let title = "a screen needs `impact`: a metric, such as \"bray-curtis\"";
+        keys.problem(Diagnostic::error(keys.place(), title));
+        return None;
+    }
+    let words: Vec<&'static str> = AGAINST.iter().map(|(word, _)| *word).collect();
+    let mut asked: Vec<Option<&'static str>> = vec![];
+    let calls = keys.calls("impact", Kind::Metric, &mut |k| asked.push(k.word("against", &words)))?;
+    let mut seen = HashSet::new();
+    let mut impacts = vec![];
+    for (call, word) in calls.into_iter().zip(asked) {
+        let info = call.component.metric_info();
+        if info.shape != Shape::Row {
+            let title = format!("`{}` does not score single rows, so it is no impact", call.component.id);
+            keys.problem(Diagnostic::error(call.at.clone(), title));
+        }
+        // A metric that looks at the knockout takes the removed genes out itself.
+        let whole = info.needs.iter().any(|n| n == "knockouts");
+        let default = match (anchored, whole) {
+            (false, false) => Against::PredictedNull,
+            (false, true) => Against::Predicted,
+            (true, false) => Against::ObservedNull,
+            (true, true) => Against::Observed,
+        };
+        let against = word.and_then(|w| AGAINST.iter().find(|(x, _)| *x == w)).map_or(default, |(_, a)| *a);
+        if whole && against.is_null() {
+            let title = format!(
+                "`{}` takes the removed genes out itself: compare it with the whole profile",
+                call.name
+            );
+            keys.problem(
+                Diagnostic::error(call.at.clone(), title).help("against = \"predicted\" or \"observed\""),
+            );
+        }
+        if anchored && !against.is_observed() {
+            let title = "an anchored prediction is compared with the observed profile";
+            keys.problem(
+                Diagnostic::error(call.at.clone(), title).help("against = \"observed\" or \"observed-null\""),
+            );
+        }
+        seen.insert(call.name.clone());
+        impacts.push(Impact { call, against });
+    }
+    Some(impacts)
+}
+
+fn read_effects(keys: &mut Keys<'_>) -> EffectsOf {
+    match keys.node("effects").map(|n: &Node| &n.value) {
+        None => EffectsOf::Top(EFFECTS),
+        Some(Value::Integer(n)) if *n >= 0 => EffectsOf::Top(*n as usize),
+        Some(Value::List(_)) => EffectsOf::Genes(keys.texts("effects").unwrap_or_default()),
+        Some(_) => {
+            let at = keys.place_of("effects");
+            let title = "`effects` is a number of knockouts, or a list of genes";
+            keys.problem(Diagnostic::error(at, title));
+            EffectsOf::Top(EFFECTS)
+        }
+    }
+}
+
+/// Checks that the strategy's scope allows blocks of cells.
+fn by_blocks(call: &Call) -> bool {
+    call.component.scope() == Scope::Cell
+}
+
+/// The rows of knockouts must fit what the parts can hold.
+fn check_rows(rows: usize) -> Result<()> {
+    ensure!(rows <= u32::MAX as usize, "{rows} knockouts in one part");
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! What changes when a gene is lost: the mean profile before and after, gene by gene, signed.
+
+use super::Shot;
+use super::impacts::close_without;
+use super::table::write_parquet;
+use crate::data::Knockouts;
+use crate::run::Cancelled;
+use anyhow::{Context, Result};
+use arrow_array::builder::{Float64Builder, StringBuilder};
+use arrow_array::{ArrayRef, RecordBatch};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+const ROWS_AT_ONCE: usize = 256;
+
+/// Sums over the cells of one group, gene by gene.
+struct Sums {
+    n: f64,
+    before: Vec<f64>,
+    after: Vec<f64>,
+    before2: Vec<f64>,
+    after2: Vec<f64>,
+    both: Vec<f64>,
+    detected: Vec<f64>,
+}
+
+/// Writes the effects of each knockout on all other genes.
+///
+/// "Before" is the prediction without the removed genes, closed again, so that a knockout without consequence
+/// changes nothing; with anchoring it is the observed profile instead. The interval of the log2 fold change is
+/// the normal 95 % interval over cells (paired, delta method).
+pub fn write(shot: &Shot<'_>, knockouts: &[Knockouts], groups: Option<&str>, path: &Path) -> Result<()> {
+    let group_of: Vec<Option<String>> = match groups {
+        None => vec![None; shot.cells.len()],
+        Some(column) => crate::run::obs_column(shot.cells, column).context("`groups`")?.texts(),
+    };
+    let names: BTreeSet<&String> = group_of.iter().flatten().collect();
+    let mut members: Vec<(&str, Option<&String>)> = vec![("all", None)];
+    members.extend(names.iter().map(|name| (name.as_str(), Some(*name))));
+    let tables: Vec<RecordBatch> = knockouts
+        .par_iter()
+        .map(|rows| of_knockout(shot, rows, &members, &group_of))
+        .collect::<Result<_>>()?;
+    let tables = if tables.is_empty() { vec![Table::default().finish()?] } else { tables };
+    write_parquet(path, &tables)
+}
+
+fn of_knockout(
+    shot: &Shot<'_>,
+    rows: &Knockouts,
+    members: &[(&str, Option<&String>)],
+    group_of: &[Option<String>],
+) -> Result<RecordBatch> {
+    let genes = shot.cells.n_genes();
+    let mut sums: Vec<Sums> = members.iter().map(|_| Sums::new(genes)).collect();
+    let all: Vec<usize> = (0..rows.len()).collect();
+    for block in all.chunks(ROWS_AT_ONCE) {
+        if shot.host.cancelled() {
+            return Err(Cancelled.into());
+        }
+        add_block(shot, &rows.select(block.iter().copied()), members, group_of, &mut sums)?;
+    }
+    let label = rows.label(0, &shot.cells.var.names);
+    let mut table = Table::default();
+    for ((group, _), sums) in members.iter().zip(&sums).filter(|(_, s)| s.n > 0.0) {
+        table.add(&label, group, rows.genes(0), sums, &shot.cells.var.names);
+    }
+    table.finish()
+}
+
+fn add_block(
+    shot: &Shot<'_>,
+    rows: &Knockouts,
+    members: &[(&str, Option<&String>)],
+    group_of: &[Option<String>],
+    sums: &mut [Sums],
+) -> Result<()> {
+    let genes = shot.cells.n_genes();
+    let mut query = Knockouts::default();
+    for i in 0..rows.len() {
+        query.push(rows.cell[i], &[], &[]);
+        query.push(rows.cell[i], rows.genes(i), rows.levels(i));
+    }
+    let mut predicted = vec![0.0; query.len() * genes];
+    shot.model.fitted.predict(shot.host, shot.cells, &query, &mut predicted)?;
+    let mut observed = vec![0.0; genes];
+    for (i, pair) in predicted.chunks_exact_mut(2 * genes).enumerate() {
+        let (before, after) = pair.split_at_mut(genes);
+        if let Some(e) = shot.screen.anchor {
+            let cell = rows.cell[i] as usize;
+            shot.cells.write_profile(cell, &mut observed);
+            let mut anchored = vec![];
+            super::impacts::push_after(&mut anchored, after, Some((e, before, &observed)), rows.genes(i));
+            after.copy_from_slice(&anchored);
+            before.copy_from_slice(&observed);
+        }
+        close_without(before, rows.genes(i));
+        let group = group_of[rows.cell[i] as usize].as_ref();
+        for (sums, (_, name)) in sums.iter_mut().zip(members) {
+            if name.is_none() || *name == group {
+                sums.add(before, after);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Sums {
+    fn new(genes: usize) -> Self {
+        let zeros = || vec![0.0; genes];
+        Self {
+            n: 0.0,
+            before: zeros(),
+            after: zeros(),
+            before2: zeros(),
+            after2: zeros(),
+            both: zeros(),
+            detected: zeros(),
+        }
+    }
+
+    fn add(&mut self, before: &[f32], after: &[f32]) {
+        self.n += 1.0;
+        for (j, (&b, &a)) in before.iter().zip(after).enumerate() {
+            let (b, a) = (f64::from(b), f64::from(a));
+            self.before[j] += b;
+            self.after[j] += a;
+            self.before2[j] += b * b;
+            self.after2[j] += a * a;
+            self.both[j] += a * b;
+            self.detected[j] += f64::from(u8::from(b > 0.0));
+        }
+    }
+
+    /// log2 of the ratio of means, and its standard error by the delta method for paired means.
+    fn log2fc(&self, j: usize) -> Option<(f64, f64)> {
+        let (b, a) = (self.before[j] / self.n, self.after[j] / self.n);
+        if b <= 0.0 || a <= 0.0 {
+            return None;
+        }
+        let scale = 1.0 / (self.n - 1.0);
+        let variance_b = (self.before2[j] - self.n * b * b) * scale;
+        let variance_a = (self.after2[j] - self.n * a * a) * scale;
+        let covariance = (self.both[j] - self.n * a * b) * scale;
+        let relative = variance_a / (a * a) + variance_b / (b * b) - 2.0 * covariance / (a * b);
+        let error = (relative.max(0.0) / self.n).sqrt() / std::f64::consts::LN_2;
+        Some(((a / b).log2(), error))
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    knockout: StringBuilder,
+    group: StringBuilder,
+    gene: StringBuilder,
+    numbers: [Float64Builder; 6],
+}
+
+impl Table {
+    /// One row for each gene that the cells express, but for the removed ones.
+    fn add(&mut self, label: &str, group: &str, removed: &[u32], sums: &Sums, names: &[String]) {
+        for (j, name) in names.iter().enumerate() {
+            if sums.detected[j] == 0.0 || removed.contains(&(j as u32)) {
+                continue;
+            }
+            self.knockout.append_value(label);
+            self.group.append_value(group);
+            self.gene.append_value(name);
+            let fold = sums.log2fc(j);
+            let end = |sign: f64| {
+                fold.filter(|_| sums.n > 1.0).map(|(x, error)| x + sign * 1.959_963_984_540_054 * error)
+            };
+            let row = [
+                Some(sums.before[j] / sums.n),
+                Some(sums.after[j] / sums.n),
+                fold.map(|(x, _)| x),
+                end(-1.0),
+                end(1.0),
+                Some(sums.detected[j] / sums.n),
+            ];
+            self.numbers.iter_mut().zip(row).for_each(|(column, x)| column.append_option(x));
+        }
+    }
+
+    fn finish(mut self) -> Result<RecordBatch> {
+        let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
+            ("knockout", Arc::new(self.knockout.finish()), true),
+            ("group", Arc::new(self.group.finish()), true),
+            ("gene", Arc::new(self.gene.finish()), true),
+        ];
+        let names = ["before", "after", "log2fc", "log2fc_lower", "log2fc_upper", "detection"];
+        for (name, column) in names.into_iter().zip(&mut self.numbers) {
+            columns.push((name, Arc::new(column.finish()), true));
+        }
+        Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
+    }
+}

@@ -1,0 +1,204 @@
+//! What a screen says of each gene: over all cells that express it, and in each group of cells.
+
+use super::ImpactTable;
+use crate::data::Cells;
+use anyhow::{Context, Result};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+
+/// One gene in one group, by one metric.
+pub struct GeneSummary {
+    group: String,
+    metric: String,
+    gene: u32,
+    /// Cells of the group that express the gene.
+    cells: usize,
+    /// Their share of the group.
+    presence: f64,
+    /// Mean share of the gene in these cells' profiles.
+    mean_share: f64,
+    mean: f64,
+    /// Normal 95 % interval of the mean over cells.
+    interval: (f64, f64),
+    /// Quantiles .05, .25, .5, .75, .95 over cells.
+    quantiles: [f64; 5],
+    rank: usize,
+}
+
+/// The group of all cells.
+const ALL: &str = "all";
+
+/// Summaries by group, then metric, then rank. Single knockouts only.
+pub fn summarise(table: &ImpactTable, cells: &Cells, groups: Option<&str>) -> Result<Vec<GeneSummary>> {
+    let mut members: Vec<(String, Vec<bool>)> = vec![(ALL.into(), vec![true; cells.len()])];
+    if let Some(column) = groups {
+        let texts = crate::run::obs_column(cells, column).context("`groups`")?.texts();
+        let names: std::collections::BTreeSet<&String> = texts.iter().flatten().collect();
+        for name in names {
+            members.push((name.clone(), texts.iter().map(|t| t.as_ref() == Some(name)).collect()));
+        }
+    }
+    let shares = shares(cells);
+    let mut out = vec![];
+    for (group, member) in &members {
+        for (metric, values) in table.columns.iter().zip(&table.values) {
+            out.extend(of_group(table, cells, (group, member), (metric, values), &shares));
+        }
+    }
+    Ok(out)
+}
+
+fn of_group(
+    table: &ImpactTable,
+    cells: &Cells,
+    (group, member): (&str, &[bool]),
+    (metric, values): (&str, &[f32]),
+    shares: &[f32],
+) -> Vec<GeneSummary> {
+    let size = member.iter().filter(|m| **m).count();
+    let mut impacts: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    for (i, &value) in values.iter().enumerate() {
+        if let Some(gene) = table.knockouts.single(i).filter(|_| !value.is_nan())
+            && member[table.knockouts.cell[i] as usize]
+        {
+            impacts.entry(gene).or_default().push(f64::from(value));
+        }
+    }
+    let mut expressing = vec![(0usize, 0f64); cells.n_genes()];
+    for cell in (0..cells.len()).filter(|&c| member[c]) {
+        for at in cells.x.range(cell) {
+            let (count, sum) = &mut expressing[cells.x.indices[at] as usize];
+            *count += 1;
+            *sum += f64::from(shares[at]);
+        }
+    }
+    let one = |(gene, impacts): (u32, Vec<f64>)| {
+        let (count, sum) = expressing[gene as usize];
+        let (mean, interval) = mean_interval(&impacts);
+        GeneSummary {
+            group: group.into(),
+            metric: metric.into(),
+            gene,
+            cells: count,
+            presence: count as f64 / size.max(1) as f64,
+            mean_share: sum / count.max(1) as f64,
+            mean,
+            interval,
+            quantiles: quantiles(impacts),
+            rank: 0,
+        }
+    };
+    let mut genes: Vec<GeneSummary> = impacts.into_iter().map(one).collect();
+    genes.sort_by(|a, b| b.mean.total_cmp(&a.mean).then(a.gene.cmp(&b.gene)));
+    genes.iter_mut().enumerate().for_each(|(i, g)| g.rank = i + 1);
+    genes
+}
+
+/// The share of each stored value in its cell's profile.
+fn shares(cells: &Cells) -> Vec<f32> {
+    let mut shares = cells.x.values.clone();
+    for cell in 0..cells.len() {
+        let total = cells.x.row_sum(cell);
+        shares[cells.x.range(cell)].iter_mut().for_each(|v| *v = (f64::from(*v) / total) as f32);
+    }
+    shares
+}
+
+/// The mean, and its normal 95 % interval; without an interval for a single value.
+pub fn mean_interval(values: &[f64]) -> (f64, (f64, f64)) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let half = 1.959_963_984_540_054 * (variance / n).sqrt();
+    (mean, (mean - half, mean + half))
+}
+
+fn quantiles(mut values: Vec<f64>) -> [f64; 5] {
+    values.sort_by(f64::total_cmp);
+    [0.05, 0.25, 0.5, 0.75, 0.95].map(|q| quantile(&values, q))
+}
+
+/// A quantile of sorted values, between neighbours by their distance (numpy's default).
+pub fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let at = q * last as f64;
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    low + (high - low) * at.fract()
+}
+
+/// The summaries as CSV. What is not known is empty.
+pub fn write_csv(genes: &[GeneSummary], cells: &Cells) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(vec![]);
+    writer.write_record([
+        "group",
+        "metric",
+        "gene",
+        "rank",
+        "cells",
+        "presence",
+        "mean_share",
+        "impact_mean",
+        "impact_lower",
+        "impact_upper",
+        "impact_median",
+        "impact_q05",
+        "impact_q25",
+        "impact_q75",
+        "impact_q95",
+    ])?;
+    let text = |x: f64| if x.is_finite() { x.to_string() } else { String::new() };
+    for g in genes {
+        let [q05, q25, median, q75, q95] = g.quantiles.map(text);
+        writer.write_record([
+            g.group.clone(),
+            g.metric.clone(),
+            cells.var.names[g.gene as usize].clone(),
+            g.rank.to_string(),
+            g.cells.to_string(),
+            text(g.presence),
+            text(g.mean_share),
+            text(g.mean),
+            text(g.interval.0),
+            text(g.interval.1),
+            median,
+            q05,
+            q25,
+            q75,
+            q95,
+        ])?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// The first genes by one metric over all cells, for the console and the report.
+pub fn top(genes: &[GeneSummary], metric: &str, cells: &Cells, n: usize) -> Json {
+    let number = |x: f64| x.is_finite().then_some(x);
+    genes
+        .iter()
+        .filter(|g| g.group == ALL && g.metric == metric)
+        .take(n)
+        .map(|g| {
+            json!({
+                "gene": cells.var.names[g.gene as usize], "rank": g.rank, "cells": g.cells, "presence": g.presence,
+                "mean_share": g.mean_share, "impact": number(g.mean), "lower": number(g.interval.0),
+                "upper": number(g.interval.1),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_numpys() {
+        let values = [1.0, 2.0, 4.0, 8.0];
+        assert_eq!([0.0, 0.25, 0.5, 0.9, 1.0].map(|q| quantile(&values, q)), [1.0, 1.75, 3.0, 6.8, 8.0]);
+        assert!(quantile(&[], 0.5).is_nan());
+        let (mean, (low, high)) = mean_interval(&values);
+        assert_eq!(mean, 3.75);
+        assert!((high - 6.783_8).abs() < 1e-3 && (low - 0.716_2).abs() < 1e-3, "{low} {high}");
+        assert!(mean_interval(&[2.0]).1.0.is_nan());
+    }
+}

@@ -1,0 +1,303 @@
+//! Impacts, block by block: predict, compare, drop. No screen ever holds all profiles.
+
+use super::{Against, Measure, Shot, proposed};
+use crate::data::Knockouts;
+use crate::plugin::Strategy;
+use crate::run::{Cancelled, json_bytes};
+use anyhow::{Context, Result};
+use lacuna_abi::MatRef;
+use rayon::prelude::*;
+use serde_json::{Value as Json, json};
+use std::ops::Range;
+use std::path::Path;
+
+/// Cells that a strategy is asked about at once.
+const CELLS_AT_ONCE: usize = 64;
+/// A part is closed at the first such block boundary behind this many rows.
+const ROWS_OF_A_PART: usize = 1 << 19;
+/// Rows that one task predicts at once.
+const ROWS_OF_A_TASK: usize = 512;
+
+/// Writes the parts and, last, the manifest. Parts that are there already are kept.
+pub fn write_parts(shot: &Shot<'_>, strategy: &Strategy, dir: &Path) -> Result<Json> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let mut writer = Parts { shot, dir, parts: vec![] };
+    if super::by_blocks(&shot.screen.knockouts) {
+        let mut pending = Knockouts::default();
+        for block in blocks(shot.cells.len(), CELLS_AT_ONCE) {
+            let rows: Vec<usize> = block.clone().collect();
+            let found = proposed(strategy, &shot.cells.select_cells(&rows), shot.host)?;
+            for i in 0..found.len() {
+                pending.push(block.start as u64 + found.cell[i], found.genes(i), found.levels(i));
+            }
+            if pending.len() >= ROWS_OF_A_PART {
+                writer.write(&std::mem::take(&mut pending))?;
+            }
+            shot.host.progress(block.end as u64, shot.cells.len() as u64, "cells");
+        }
+        writer.write(&pending)?;
+    } else {
+        let all = all_rounds(shot, strategy)?;
+        for rows in part_rows(&all) {
+            writer.write(&all.select(rows.clone()))?;
+            shot.host.progress(rows.end as u64, all.len() as u64, "knockouts");
+        }
+    }
+    writer.finish()
+}
+
+fn blocks(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n).step_by(size).map(move |start| start..(start + size).min(n))
+}
+
+/// Rows cut between cells.
+fn part_rows(all: &Knockouts) -> Vec<Range<usize>> {
+    let mut parts = vec![];
+    let mut start = 0;
+    for (_, run) in all.by_cell() {
+        if run.end - start >= ROWS_OF_A_PART {
+            parts.push(start..run.end);
+            start = run.end;
+        }
+    }
+    if start < all.len() {
+        parts.push(start..all.len());
+    }
+    parts
+}
+
+/// All rounds of a strategy that looks at all cells; each after the first sees the impacts so far.
+fn all_rounds(shot: &Shot<'_>, strategy: &Strategy) -> Result<Knockouts> {
+    let mut all = proposed(strategy, shot.cells, shot.host)?;
+    if !shot.screen.knockouts.component.adaptive() {
+        return Ok(all);
+    }
+    let mut impacts = compute(shot, &all)?.swap_remove(0);
+    for round in 1.. {
+        let next = strategy.propose(shot.host, shot.cells, round, &all, &impacts)?;
+        if next.is_empty() {
+            break;
+        }
+        impacts.extend(compute(shot, &next)?.swap_remove(0));
+        (0..next.len()).for_each(|i| all.push(next.cell[i], next.genes(i), next.levels(i)));
+    }
+    Ok(all.sorted())
+}
+
+struct Parts<'a> {
+    shot: &'a Shot<'a>,
+    dir: &'a Path,
+    parts: Vec<Json>,
+}
+
+impl Parts<'_> {
+    fn write(&mut self, knockouts: &Knockouts) -> Result<()> {
+        if knockouts.is_empty() {
+            return Ok(());
+        }
+        super::check_rows(knockouts.len())?;
+        let file = format!("part-{:06}.parquet", self.parts.len());
+        let path = self.dir.join(&file);
+        // Parts appear whole: what is there is done work of a run that was killed.
+        if !path.exists() {
+            let impacts = compute(self.shot, knockouts)?;
+            super::table::write_part(&path, knockouts, &impacts, self.shot)?;
+        }
+        let name = |i: usize| &self.shot.cells.obs.names[knockouts.cell[i] as usize];
+        self.parts.push(json!({
+            "file": file, "rows": knockouts.len(), "first_cell": name(0), "last_cell": name(knockouts.len() - 1),
+        }));
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Json> {
+        let describe = |(measure, impact): (&Measure, &super::Impact)| {
+            json!({ "column": measure.column, "metric": impact.call.full_name(), "with": impact.call.params.written,
+                "against": impact.against.word() })
+        };
+        let impacts: Json = self.shot.measures.iter().zip(&self.shot.screen.impacts).map(describe).collect();
+        let rows: u64 = self.parts.iter().filter_map(|p| p["rows"].as_u64()).sum();
+        let manifest = json!({
+            "format": 1, "rows": rows, "impacts": impacts, "anchor": self.shot.screen.anchor,
+            "knockouts": self.shot.screen.knockouts.describe(), "model": self.shot.model.fitted.name(),
+            "parts": self.parts,
+        });
+        crate::run::write_atomically(&self.dir.join("manifest.json"), &json_bytes(&manifest)?)?;
+        Ok(manifest)
+    }
+}
+
+/// The impacts of knockouts, one list for each metric; NaN where there is no value.
+///
+/// The rows are cut into tasks of fixed size, so that nothing depends on the number of threads.
+pub fn compute(shot: &Shot<'_>, knockouts: &Knockouts) -> Result<Vec<Vec<f32>>> {
+    let tasks = tasks(knockouts);
+    let done: Vec<Vec<Vec<f32>>> = tasks
+        .par_iter()
+        .map_init(Buffers::default, |buffers, rows| {
+            if shot.host.cancelled() {
+                return Err(Cancelled.into());
+            }
+            let task = knockouts.select(rows.clone());
+            shot.measures.iter().map(|m| task_impacts(shot, m, &task, buffers)).collect()
+        })
+        .collect::<Result<_>>()?;
+    let column = |m: usize| done.iter().flat_map(|task| task[m].iter().copied()).collect();
+    Ok((0..shot.measures.len()).map(column).collect())
+}
+
+/// Rows of at most [`ROWS_OF_A_TASK`] knockouts.
+fn tasks(knockouts: &Knockouts) -> Vec<Range<usize>> {
+    let mut tasks: Vec<Range<usize>> = vec![];
+    for (_, run) in knockouts.by_cell() {
+        for piece in blocks(run.len(), ROWS_OF_A_TASK).map(|b| run.start + b.start..run.start + b.end) {
+            match tasks.last_mut() {
+                Some(last) if piece.end - last.start <= ROWS_OF_A_TASK => last.end = piece.end,
+                _ => tasks.push(piece),
+            }
+        }
+    }
+    tasks
+}
+
+#[derive(Default)]
+struct Buffers {
+    predicted: Vec<f32>,
+    after: Vec<f32>,
+    before: Vec<f32>,
+    observed: Vec<f32>,
+}
+
+fn task_impacts(
+    shot: &Shot<'_>,
+    measure: &Measure,
+    task: &Knockouts,
+    buffers: &mut Buffers,
+) -> Result<Vec<f32>> {
+    if let Some(impacts) = fused(shot, measure, task)? {
+        return Ok(impacts);
+    }
+    let genes = shot.cells.n_genes();
+    // Each cell as it is comes before its knockouts, so that the model sums up the cell once.
+    let runs = task.by_cell();
+    let mut query = Knockouts::default();
+    for (cell, rows) in &runs {
+        query.push(*cell as u64, &[], &[]);
+        rows.clone().for_each(|i| query.push(*cell as u64, task.genes(i), task.levels(i)));
+    }
+    buffers.predicted.resize(query.len() * genes, 0.0);
+    shot.model.fitted.predict(shot.host, shot.cells, &query, &mut buffers.predicted)?;
+    for buffer in [&mut buffers.after, &mut buffers.before, &mut buffers.observed] {
+        buffer.clear();
+    }
+    let mut observed = vec![0.0; genes];
+    let mut at = 0;
+    for (cell, rows) in &runs {
+        let base = &buffers.predicted[at * genes..(at + 1) * genes];
+        shot.cells.write_profile(*cell, &mut observed);
+        for (k, i) in rows.clone().enumerate() {
+            let row = at + 1 + k;
+            let predicted = &buffers.predicted[row * genes..(row + 1) * genes];
+            let anchor = shot.screen.anchor.map(|e| (e, base, observed.as_slice()));
+            push_after(&mut buffers.after, predicted, anchor, task.genes(i));
+            let reference = if measure.against.is_observed() { &observed } else { base };
+            push_before(&mut buffers.before, reference, measure.against, task.genes(i));
+            if measure.wants_observed {
+                buffers.observed.extend_from_slice(&observed);
+            }
+        }
+        at += rows.len() + 1;
+    }
+    let block = |values: &[f32]| (!values.is_empty()).then_some(()).map(|()| task.len());
+    let matrix = |values| MatRef::from_rows(values, task.len(), genes);
+    let seen = block(&buffers.observed).map(|_| matrix(&buffers.observed));
+    let pair = (matrix(&buffers.before), matrix(&buffers.after));
+    let scores = measure.metric.score_rows(shot.host, pair, seen, Some(task))?;
+    Ok(scores.into_iter().map(|s| s as f32).collect())
+}
+
+/// The model's own way, if it has one for this formula.
+fn fused(shot: &Shot<'_>, measure: &Measure, task: &Knockouts) -> Result<Option<Vec<f32>>> {
+    let Some(formula) = measure.formula.as_ref().filter(|f| shot.model.fitted.info().fused.contains(f))
+    else {
+        return Ok(None);
+    };
+    // For the tests that hold the two ways against each other.
+    if std::env::var_os("LACUNA_GENERIC_SCREEN").is_some() {
+        return Ok(None);
+    }
+    let mut impacts = vec![f32::NAN; task.len()];
+    let how = (formula.as_str(), measure.against.word(), shot.screen.anchor);
+    let offered = shot.model.fitted.screen(shot.host, shot.cells, task, how, &mut impacts)?;
+    Ok(offered.then_some(impacts))
+}
+
+/// The profile after the knockout; anchored, it is closed(observed × fold change), where the fold change is
+/// (predicted + e/N) / (base + e/N), and the removed genes are silent.
+pub fn push_after(
+    after: &mut Vec<f32>,
+    predicted: &[f32],
+    anchor: Option<(f64, &[f32], &[f32])>,
+    removed: &[u32],
+) {
+    let start = after.len();
+    after.extend_from_slice(predicted);
+    let Some((e, base, observed)) = anchor else { return };
+    let e = (e / predicted.len().max(1) as f64) as f32;
+    let row = &mut after[start..];
+    for ((x, &base), &observed) in row.iter_mut().zip(base).zip(observed) {
+        let fold = (*x + e) / (base + e);
+        *x = if observed > 0.0 { observed * fold } else { 0.0 };
+    }
+    close_without(row, removed);
+}
+
+fn push_before(before: &mut Vec<f32>, reference: &[f32], against: Against, removed: &[u32]) {
+    let start = before.len();
+    before.extend_from_slice(reference);
+    if against.is_null() {
+        close_without(&mut before[start..], removed);
+    }
+}
+
+/// Sets genes to 0 and closes the rest; a profile of which nothing is left stays 0.
+pub fn close_without(profile: &mut [f32], removed: &[u32]) {
+    removed.iter().for_each(|&g| profile[g as usize] = 0.0);
+    let sum: f64 = profile.iter().map(|&p| f64::from(p)).sum();
+    if sum > 0.0 {
+        profile.iter_mut().for_each(|p| *p = (f64::from(*p) / sum) as f32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_are_of_bounded_size_and_cover_all_rows_in_order() {
+        let mut k = Knockouts::default();
+        for (cell, rows) in [(0, 100), (1, 300), (2, 300), (3, 1200), (4, 1)] {
+            (0..rows).for_each(|g| k.push(cell, &[g], &[0.0]));
+        }
+        let tasks = tasks(&k);
+        assert!(tasks.iter().all(|t| t.len() <= ROWS_OF_A_TASK));
+        assert!(tasks.windows(2).all(|w| w[0].end == w[1].start));
+        assert_eq!((tasks[0].start, tasks[tasks.len() - 1].end), (0, k.len()));
+        assert!(tasks.len() <= 6, "{tasks:?}");
+    }
+
+    #[test]
+    fn anchoring_keeps_the_cells_own_state_where_nothing_changes() {
+        let observed = [0.5, 0.3, 0.2, 0.0];
+        let base = [0.4, 0.4, 0.2, 0.0];
+        let mut after = vec![];
+        push_after(&mut after, &base, Some((0.1, &base, &observed)), &[]);
+        for (a, b) in after.iter().zip(observed) {
+            assert!((a - b).abs() < 1e-6);
+        }
+        after.clear();
+        push_after(&mut after, &[0.0, 0.66, 0.34, 0.0], Some((0.1, &base, &observed)), &[0]);
+        assert_eq!(after[0], 0.0);
+        assert!((after.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+}

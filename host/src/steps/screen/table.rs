@@ -1,0 +1,195 @@
+//! The impacts of a screen as Parquet parts, written and read.
+
+use super::Shot;
+use crate::data::{Cells, Csr, Knockouts};
+use anyhow::{Context, Result, bail};
+use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float32Type;
+use arrow_array::{ArrayRef, RecordBatch};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use serde_json::Value as Json;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+/// All rows of a screen.
+pub struct ImpactTable {
+    /// The knockouts, in the order of results.
+    pub knockouts: Knockouts,
+    /// The names of the impact columns.
+    pub columns: Vec<String>,
+    /// The impacts, one list for each column; NaN where there is no value.
+    pub values: Vec<Vec<f32>>,
+}
+
+/// All rows of one knockout.
+pub struct Ranked {
+    /// Its name.
+    pub label: String,
+    /// Its rows.
+    pub rows: Vec<usize>,
+    /// The mean of the first impact.
+    pub mean: f64,
+}
+
+/// How Parquet files are written: the same content gives the same bytes.
+pub fn writer_properties() -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_created_by(format!("lacuna {}", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// Writes a table whole or not at all.
+pub fn write_parquet(path: &Path, batches: &[RecordBatch]) -> Result<()> {
+    let Some(first) = batches.first() else { bail!("no table for {}", path.display()) };
+    let temporary = path.with_extension("parquet.tmp");
+    let place = || format!("cannot write {}", path.display());
+    let file = File::create(&temporary).with_context(place)?;
+    let mut writer =
+        ArrowWriter::try_new(file, first.schema(), Some(writer_properties())).with_context(place)?;
+    for batch in batches {
+        writer.write(batch).with_context(place)?;
+    }
+    let file = writer.into_inner().with_context(place)?;
+    file.sync_all().with_context(place)?;
+    std::fs::rename(&temporary, path).with_context(place)
+}
+
+/// Writes one part.
+pub fn write_part(path: &Path, knockouts: &Knockouts, impacts: &[Vec<f32>], shot: &Shot<'_>) -> Result<()> {
+    let (obs, var) = (&shot.cells.obs.names, &shot.cells.var.names);
+    let mut cell = StringBuilder::new();
+    let mut label = StringBuilder::new();
+    let mut genes = ListBuilder::new(StringBuilder::new());
+    for i in 0..knockouts.len() {
+        cell.append_value(&obs[knockouts.cell[i] as usize]);
+        label.append_value(knockouts.label(i, var));
+        knockouts.genes(i).iter().for_each(|&g| genes.values().append_value(&var[g as usize]));
+        genes.append(true);
+    }
+    let mut columns: Vec<(String, ArrayRef)> = vec![
+        ("cell".into(), Arc::new(cell.finish())),
+        ("knockout".into(), Arc::new(label.finish())),
+        ("genes".into(), Arc::new(genes.finish())),
+    ];
+    for (measure, values) in shot.measures.iter().zip(impacts) {
+        let mut column = Float32Builder::with_capacity(values.len());
+        values.iter().for_each(|v| column.append_option((!v.is_nan()).then_some(*v)));
+        columns.push((measure.column.clone(), Arc::new(column.finish())));
+    }
+    let nullable = columns.into_iter().map(|(name, values)| (name, values, true));
+    write_parquet(path, &[RecordBatch::try_from_iter_with_nullable(nullable)?])
+}
+
+impl ImpactTable {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.knockouts.len()
+    }
+
+    /// Reads all parts of a screen of these cells.
+    pub fn read(dir: &Path, cells: &Cells) -> Result<Self> {
+        let place = || format!("cannot read {}", dir.display());
+        let manifest: Json =
+            serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).with_context(place)?)?;
+        let listed = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
+        let columns: Vec<String> =
+            listed("impacts").iter().filter_map(|i| Some(i["column"].as_str()?.to_string())).collect();
+        let values = vec![vec![]; columns.len()];
+        let mut table = Self { knockouts: Knockouts::default(), columns, values };
+        let index = |names: &[String]| -> HashMap<String, u32> {
+            names.iter().enumerate().map(|(i, name)| (name.clone(), i as u32)).collect()
+        };
+        let (obs, var) = (index(&cells.obs.names), index(&cells.var.names));
+        for part in listed("parts") {
+            let path = dir.join(part["file"].as_str().unwrap_or_default());
+            table.read_part(&path, &obs, &var).with_context(|| format!("cannot read {}", path.display()))?;
+        }
+        Ok(table)
+    }
+
+    fn read_part(
+        &mut self,
+        path: &Path,
+        obs: &HashMap<String, u32>,
+        var: &HashMap<String, u32>,
+    ) -> Result<()> {
+        let reader =
+            ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.with_batch_size(1 << 16).build()?;
+        for batch in reader {
+            let batch = batch?;
+            let column = |name: &str| batch.column_by_name(name).with_context(|| format!("no column {name}"));
+            let cells = column("cell")?.as_string::<i32>();
+            let labels = column("knockout")?.as_string::<i32>();
+            let genes = column("genes")?.as_list::<i32>();
+            let mut row: Vec<u32> = vec![];
+            for i in 0..batch.num_rows() {
+                let cell = obs.get(cells.value(i)).with_context(|| format!("no cell {}", cells.value(i)))?;
+                let list = genes.value(i);
+                row.clear();
+                for name in list.as_string::<i32>().iter().flatten() {
+                    row.push(*var.get(name).with_context(|| format!("no gene {name}"))?);
+                }
+                let levels = levels(labels.value(i), row.len());
+                self.knockouts.push(u64::from(*cell), &row, &levels);
+            }
+            for (name, values) in self.columns.iter().zip(&mut self.values) {
+                let column = column(name)?.as_primitive::<Float32Type>();
+                values.extend(column.iter().map(|v| v.unwrap_or(f32::NAN)));
+            }
+        }
+        Ok(())
+    }
+
+    /// All knockouts, those with the highest mean of the first impact first; ties by name.
+    pub fn rows_by_knockout(&self, cells: &Cells) -> Vec<Ranked> {
+        let mut rows: HashMap<String, Vec<usize>> = HashMap::new();
+        for i in 0..self.len() {
+            rows.entry(self.knockouts.label(i, &cells.var.names)).or_default().push(i);
+        }
+        let mean = |rows: &[usize]| {
+            let values = rows.iter().map(|&i| f64::from(self.values[0][i])).filter(|v| !v.is_nan());
+            let (sum, n) = values.fold((0.0, 0), |(sum, n), v| (sum + v, n + 1));
+            if n == 0 { f64::NEG_INFINITY } else { sum / f64::from(n) }
+        };
+        let mut ranked: Vec<Ranked> =
+            rows.into_iter().map(|(label, rows)| Ranked { mean: mean(&rows), label, rows }).collect();
+        ranked.sort_by(|a, b| b.mean.total_cmp(&a.mean).then_with(|| a.label.cmp(&b.label)));
+        ranked
+    }
+
+    /// The impacts of single knockouts as cells × genes; explicit zeros are kept, others are not stored.
+    pub fn layer(&self, values: &[f32], cells: &Cells) -> Csr {
+        let mut layer = Csr::empty(cells.n_genes());
+        let mut runs = self.knockouts.by_cell().into_iter().peekable();
+        for cell in 0..cells.len() {
+            if let Some((_, rows)) = runs.next_if(|(c, _)| *c == cell) {
+                for i in rows {
+                    if let (Some(gene), false) = (self.knockouts.single(i), values[i].is_nan()) {
+                        layer.indices.push(gene);
+                        layer.values.push(values[i]);
+                    }
+                }
+            }
+            layer.offsets.push(layer.values.len() as u64);
+        }
+        layer
+    }
+}
+
+/// The levels in a knockout's name: `A@0.3+B` has 0.3 and 0.
+fn levels(label: &str, genes: usize) -> Vec<f32> {
+    if !label.contains('@') {
+        return vec![0.0; genes];
+    }
+    let level = |part: &str| part.rsplit_once('@').and_then(|(_, level)| level.parse().ok()).unwrap_or(0.0);
+    let mut levels: Vec<f32> = label.split('+').map(level).collect();
+    levels.resize(genes, 0.0);
+    levels
+}

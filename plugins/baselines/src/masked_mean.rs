@@ -1,0 +1,105 @@
+//! `masked-mean`
+
+use crate::rows::{BASELINE, Genes};
+use lacuna_sdk::prelude::*;
+
+/// The mean share of each gene over the training cells that express it, restricted to the genes that the cell
+/// still expresses, closed: the fair no-skill predictor for a model that masks by the assemblage.
+///
+/// Over the cells that express the gene, as in the reference prototype: a mean over all cells would mix how much
+/// of a gene there is with how often there is any, and the assemblage already says whether there is. Genes that
+/// no training cell expresses get no share, or equal shares if the cell expresses no other.
+pub struct MaskedMean;
+
+impl Component for MaskedMean {
+    const ID: &'static str = "masked-mean";
+    const DOC: &'static str =
+        "The mean training profile (over the cells that express a gene), restricted to the cell's assemblage";
+    type Config = NoConfig;
+    fn new(_: NoConfig) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+impl Model for MaskedMean {
+    type Fitted = MeanShares;
+    const INFO: ModelInfo =
+        ModelInfo { source: "no-skill predictor for the head of DKO, arXiv:2510.03359", ..BASELINE };
+
+    fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<MeanShares> {
+        let genes = Genes::of(&training.cells)?;
+        Ok(MeanShares { genes, mean: mean_where_expressed(&training.cells, cx)? })
+    }
+}
+
+/// The mean share of each gene over the cells that express it, shape (genes); 0 where none does.
+pub fn mean_where_expressed(cells: &Cells<'_>, cx: &Context) -> Result<Vec<f32>> {
+    let mut sums = vec![(0.0, 0.0); cells.n_genes()];
+    for cell in 0..cells.len() {
+        cx.check()?;
+        for (&gene, share) in cells.assemblage(cell).iter().zip(cells.shares(cell)) {
+            let (sum, n) = &mut sums[gene as usize];
+            *sum += f64::from(share);
+            *n += 1.0;
+        }
+    }
+    Ok(sums.into_iter().map(|(sum, n): (f64, f64)| (sum / n.max(1.0)) as f32).collect())
+}
+
+/// The mean shares of the genes where they are expressed.
+pub struct MeanShares {
+    genes: Genes,
+    mean: Vec<f32>,
+}
+
+impl Fitted for MeanShares {
+    fn predict(&self, query: &Query<'_>, answer: &mut AnswerMut<'_>, cx: &Context) -> Result<()> {
+        self.genes.answer(query, answer, cx, |asked, row| {
+            asked.write_masked(row, |gene| self.mean[gene].into());
+        })
+    }
+
+    fn save(&self) -> Result<Vec<u8>> {
+        self.genes.save().tensor("mean", &[self.genes.len()], &self.mean).to_bytes()
+    }
+
+    fn load(bytes: &[u8]) -> Result<Self> {
+        let saved = Saved::from_bytes(bytes)?;
+        let genes = Genes::load(&saved)?;
+        let mean = saved.get_tensor("mean", &[genes.len()])?.to_vec();
+        Ok(Self { genes, mean })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{cells, holds_for_a_baseline, knockouts, predict};
+
+    #[test]
+    fn holds_what_every_baseline_holds() {
+        holds_for_a_baseline(&MaskedMean, true, false);
+    }
+
+    #[test]
+    fn means_are_over_the_cells_that_express_the_gene() {
+        // Shares .5 0 .5 0 and .25 .75 0 0: means .375, .75, .5 and nothing for the last gene.
+        let train = cells(&[&[1.0, 0.0, 1.0, 0.0], &[1.0, 3.0, 0.0, 0.0]]);
+        let query = cells(&[&[9.0, 0.0, 1.0, 1.0], &[0.0, 0.0, 0.0, 5.0], &[0.0; 4]]);
+        let list = knockouts(&[(0, &[]), (0, &[0]), (0, &[1]), (0, &[0, 2]), (1, &[]), (1, &[3]), (2, &[])]);
+        let (whole, third) = (0.375f32 / 0.875, 0.5f32 / 0.875);
+        let expected = [
+            [whole, 0.0, third, 0.0],
+            [0.0, 0.0, 1.0, 0.0],
+            [whole, 0.0, third, 0.0],
+            [0.0, 0.0, 0.0, 1.0], // nothing known: equal shares
+            [0.0, 0.0, 0.0, 1.0],
+            [0.0; 4],
+            [0.0; 4],
+        ];
+        let rows = predict(&MaskedMean, &train, &query, &list).unwrap();
+        for (row, expected) in rows.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((row - expected).abs() < 1e-7, "{rows:?}");
+        }
+    }
+}
