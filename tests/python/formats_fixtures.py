@@ -194,6 +194,7 @@ def frames():
         obs["flag"] = pd.array([True, None, False, True, None, True, False], dtype="boolean")
         obs["note"] = pd.array(["a", None, "ccc", "", "e", "f", None], dtype="string")
         adata.var["length"] = pd.array([1, 2, 3, None, 5], dtype="UInt16")
+        adata.var.index = pd.Index(GENES, dtype="string")
         save("columns-nullable", adata)
 
     adata = annotated(sp.csr_matrix(counts(16)))
