@@ -34,7 +34,8 @@ pub fn init(args: &InitArgs) -> Result<u8> {
         return Ok(WRONG);
     }
     let folder = std::path::absolute(&output)?.parent().unwrap_or(Path::new("/")).to_path_buf();
-    let data = relative(&args.file.canonicalize()?, &folder.canonicalize().context("the folder of the output")?);
+    let data =
+        relative(&args.file.canonicalize()?, &folder.canonicalize().context("the folder of the output")?);
     let (text, hints) = pipeline(&look, &name, &data.to_string_lossy(), &args.group)?;
     std::fs::write(&output, text).with_context(|| format!("cannot write {}", output.display()))?;
     print(&format!("wrote {}\n", shown(&output)));
@@ -62,8 +63,18 @@ fn relative(path: &Path, folder: &Path) -> PathBuf {
 
 /// Words for cells that nobody perturbed, the likeliest first.
 const CONTROL: [&str; 12] = [
-    "control", "ctrl", "wt", "wild-type", "wildtype", "wild type", "non-targeting", "nt", "unperturbed", "untreated",
-    "scramble", "mock",
+    "control",
+    "ctrl",
+    "wt",
+    "wild-type",
+    "wildtype",
+    "wild type",
+    "non-targeting",
+    "nt",
+    "unperturbed",
+    "untreated",
+    "scramble",
+    "mock",
 ];
 
 /// Annotations that say what was done to a cell.
@@ -86,7 +97,11 @@ fn pipeline(look: &Look, name: &str, path: &str, groups: &[String]) -> Result<(S
         && let Some(types) = look.obs.column("cell_type").map(distinct).filter(|t| t.len() > 1)
     {
         let names: Vec<String> = types.into_keys().collect();
-        hints.push(format!("there are {} cell types ({}): one alone is better, --group", names.len(), names.join(", ")));
+        hints.push(format!(
+            "there are {} cell types ({}): one alone is better, --group",
+            names.len(),
+            names.join(", ")
+        ));
     }
     let targets = targets(look);
     let mut text = format!(
@@ -97,14 +112,19 @@ fn pipeline(look: &Look, name: &str, path: &str, groups: &[String]) -> Result<(S
     );
     text += "\n[steps.chosen]\nuse = \"prepare\"\nfrom = \"cells\"\n";
     if !conditions.is_empty() {
-        let list: Vec<String> = conditions.iter().map(|(c, v)| format!("{} = {}", key(c), quoted(v))).collect();
+        let list: Vec<String> =
+            conditions.iter().map(|(c, v)| format!("{} = {}", key(c), quoted(v))).collect();
         let _ = writeln!(text, "where = {{ {} }}", list.join(", "));
     }
     text += &genes_line(look, &targets);
     text += STEPS;
     if !targets.is_empty() {
         let list: Vec<String> = targets.iter().map(|t| quoted(t)).collect();
-        let _ = writeln!(text, "# effects = [{}]   # whose effects on all other genes are written; default: the top 50", list.join(", "));
+        let _ = writeln!(
+            text,
+            "# effects = [{}]   # whose effects on all other genes are written; default: the top 50",
+            list.join(", ")
+        );
     }
     text += REPORT;
     Ok((text, hints))
@@ -178,7 +198,8 @@ fn targets(look: &Look) -> Vec<String> {
 
 fn genes_line(look: &Look, targets: &[String]) -> String {
     let always: Vec<String> = targets.iter().map(|t| quoted(t)).collect();
-    let always = if always.is_empty() { String::new() } else { format!(", always = [{}]", always.join(", ")) };
+    let always =
+        if always.is_empty() { String::new() } else { format!(", always = [{}]", always.join(", ")) };
     if look.var.len() > MANY_GENES {
         format!("genes = {{ min_cells = 0.05, highly_variable = 2000{always} }}\n")
     } else {
@@ -198,7 +219,9 @@ fn matrix_line(look: &Look, hints: &mut Vec<String>) -> String {
         Some("raw/X") => "raw = true\n".into(),
         Some(name) => format!("layer = {}\n", quoted(name.trim_start_matches("layers/"))),
         None => {
-            hints.push("X holds neither counts nor profiles, nor does another matrix: taken as abundances".into());
+            hints.push(
+                "X holds neither counts nor profiles, nor does another matrix: taken as abundances".into(),
+            );
             "values = \"abundances\"\n".into()
         }
     }

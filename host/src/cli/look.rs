@@ -29,7 +29,8 @@ pub fn look(args: &LookArgs) -> Result<u8> {
 const LISTED: usize = 8;
 
 fn to_text(path: &Path, look: &Look) -> String {
-    let mut out = format!("{}: {}, {} cells × {} genes\n", shown(path), look.format, look.obs.len(), look.var.len());
+    let mut out =
+        format!("{}: {}, {} cells × {} genes\n", shown(path), look.format, look.obs.len(), look.var.len());
     out += "\nMatrices\n";
     for (info, summary) in &look.matrices {
         let what = match summary {
@@ -40,7 +41,11 @@ fn to_text(path: &Path, look: &Look) -> String {
     }
     if let Some((_, Ok(s))) = look.matrices.first() {
         let genes = s.stored as f64 / s.n_cells.max(1) as f64;
-        let _ = writeln!(out, "\nDepth: median {} a cell in X; {genes:.0} genes expressed on average", plain(s.row_sum_median));
+        let _ = writeln!(
+            out,
+            "\nDepth: median {} a cell in X; {genes:.0} genes expressed on average",
+            plain(s.row_sum_median)
+        );
     }
     out += "\nCells (obs)\n";
     frame_text(&mut out, &look.obs);
@@ -76,10 +81,14 @@ fn column_text(column: &Column) -> String {
             let mut values: Vec<(String, usize)> = distinct(column).into_iter().collect();
             values.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
             if values.len() > LISTED && values.len() == column.values.len() {
-                return format!("all different: {}, …", column.texts().into_iter().flatten().take(3).collect::<Vec<_>>().join(", "));
+                return format!(
+                    "all different: {}, …",
+                    column.texts().into_iter().flatten().take(3).collect::<Vec<_>>().join(", ")
+                );
             }
             let shown: Vec<String> = values.iter().take(LISTED).map(|(v, n)| format!("{v} ({n})")).collect();
-            let more = if values.len() > LISTED { format!(", … {} values", values.len()) } else { String::new() };
+            let more =
+                if values.len() > LISTED { format!(", … {} values", values.len()) } else { String::new() };
             shown.join(", ") + &more
         }
     };
@@ -127,8 +136,10 @@ fn name_style(names: &[String]) -> &'static str {
 fn to_json(look: &Look) -> Json {
     let matrix = |(info, summary): &(formats::MatrixInfo, Result<ValueSummary, String>)| {
         let values = match summary {
-            Ok(s) => json!({ "kind": s.kind.to_string(), "min": s.min, "max": s.max, "whole_numbers": s.all_integers,
-                "median_sum": s.row_sum_median, "cells_looked_at": s.n_cells }),
+            Ok(s) => {
+                json!({ "kind": s.kind.to_string(), "min": s.min, "max": s.max, "whole_numbers": s.all_integers,
+                "median_sum": s.row_sum_median, "cells_looked_at": s.n_cells })
+            }
             Err(problem) => json!({ "problem": problem }),
         };
         json!({ "name": info.name, "encoding": info.encoding.to_string(), "stored": info.stored, "values": values })

@@ -3,14 +3,16 @@
 mod frame;
 mod write;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use hdf5_pure::AttrValue;
 
 use super::hdf5::Hdf5;
-use super::sparse::{self, Axes};
+use super::sparse::{Axes, Matrix};
 use super::{Encoding, MatrixInfo, sample_rows};
 use crate::data::{Cells, Csr, Frame};
 
@@ -26,6 +28,7 @@ pub struct H5ad {
     matrices: Vec<MatrixInfo>,
     /// Names of the matrices that can't be read, and why.
     unreadable: Vec<(String, String)>,
+    opened: Mutex<HashMap<String, Arc<Matrix>>>,
     warnings: Vec<String>,
 }
 
@@ -51,7 +54,17 @@ impl H5ad {
         };
         let (matrices, unreadable) = find_matrices(&file);
         warnings.extend(unreadable.iter().map(|(name, problem)| format!("{name} can't be read: {problem}")));
-        Ok(Self { path: path.into(), file, obs, var, raw_var, matrices, unreadable, warnings })
+        Ok(Self {
+            path: path.into(),
+            file,
+            obs,
+            var,
+            raw_var,
+            matrices,
+            unreadable,
+            opened: Default::default(),
+            warnings,
+        })
     }
 
     /// The matrices that can be read, in the order X, layers by name, raw/X.
@@ -96,8 +109,8 @@ impl H5ad {
     }
 
     /// Reads some cells of a matrix: nothing but these cells is read where the matrix is stored by rows (`csr`) or
-    /// dense. A `csc` matrix is stored by genes: it is streamed once from end to end for each call, and only these
-    /// cells are held.
+    /// dense. A `csc` matrix is stored by genes: each call streams it from end to end, its indices twice, and only
+    /// these cells are held. Several threads may read at once.
     ///
     /// # Errors
     /// As [`read`](Self::read), and when there are no such cells.
@@ -126,12 +139,18 @@ impl H5ad {
         if let Some(rows) = blocks.iter().find(|rows| rows.start > rows.end || rows.end > cells) {
             bail!("there are no cells {rows:?}: the file has {cells}");
         }
-        let axes = Axes { rows: cells, cols: genes };
-        match info.encoding {
-            Encoding::Csr => sparse::by_rows(&self.file, matrix, blocks, axes),
-            Encoding::Csc => sparse::by_columns(&self.file, matrix, blocks, axes),
-            Encoding::Dense => sparse::dense(&self.file, matrix, blocks, genes),
+        self.matrix(info, Axes { rows: cells, cols: genes })?.rows(blocks)
+    }
+
+    /// A matrix stays open: of a large one, finding the chunks takes longer than reading some cells.
+    fn matrix(&self, info: &MatrixInfo, axes: Axes) -> Result<Arc<Matrix>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(matrix) = opened.get(&info.name) {
+            return Ok(matrix.clone());
         }
+        let matrix = Arc::new(Matrix::open(&self.file, &info.name, info.encoding, axes)?);
+        opened.insert(info.name.clone(), matrix.clone());
+        Ok(matrix)
     }
 
     fn info(&self, matrix: &str) -> Result<&MatrixInfo> {
@@ -180,6 +199,7 @@ fn find_matrices(file: &Hdf5) -> (Vec<MatrixInfo>, Vec<(String, String)>) {
 
 /// Encoding and shape of a matrix; nothing when it is stored as `None`.
 fn describe(file: &Hdf5, name: &str) -> Result<Option<MatrixInfo>> {
+    ensure!(name != "raw/X" || file.has_group("raw/var"), "raw/var, which names its genes, is missing");
     let info = |encoding, n_cells, n_genes, stored| MatrixInfo {
         name: name.into(),
         encoding,

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 
+use super::Encoding;
 use super::hdf5::{Data, Hdf5};
 use crate::data::Csr;
 
@@ -16,44 +17,59 @@ pub(super) struct Axes {
     pub cols: usize,
 }
 
+/// An open matrix: where its rows or columns begin is known, values are read on demand.
+pub(super) struct Matrix {
+    axes: Axes,
+    stored: Stored,
+}
+
+enum Stored {
+    ByRows(Parts),
+    ByColumns(Parts),
+    Dense(Data),
+}
+
 /// The three arrays of a compressed matrix.
 struct Parts {
     data: Data,
     indices: Data,
-    indptr: Data,
-    major: usize,
+    /// Where each compressed row, or column, begins; one more than there are.
+    offsets: Vec<u64>,
+}
+
+impl Matrix {
+    /// Opens a matrix of known size.
+    pub(super) fn open(file: &Hdf5, path: &str, encoding: Encoding, axes: Axes) -> Result<Self> {
+        let stored = match encoding {
+            Encoding::Csr => Stored::ByRows(Parts::open(file, path, axes.rows)?),
+            Encoding::Csc => Stored::ByColumns(Parts::open(file, path, axes.cols)?),
+            Encoding::Dense => Stored::Dense(file.data(path)?),
+        };
+        Ok(Self { axes, stored })
+    }
+
+    /// Some rows, which must be there: only these are read where the matrix is stored by rows or dense.
+    pub(super) fn rows(&self, blocks: &[Range<usize>]) -> Result<Csr> {
+        match &self.stored {
+            Stored::ByRows(parts) => by_rows(parts, blocks, self.axes.cols),
+            Stored::ByColumns(parts) => {
+                by_columns(parts, &Chosen::new(blocks, self.axes.rows), self.axes.cols)
+            }
+            Stored::Dense(data) => dense(data, blocks, self.axes.cols),
+        }
+    }
 }
 
 impl Parts {
     /// `major` is the number of compressed rows, or columns.
     fn open(file: &Hdf5, path: &str, major: usize) -> Result<Self> {
         let part = |name: &str| file.data(&format!("{path}/{name}"));
-        let parts = Self { data: part("data")?, indices: part("indices")?, indptr: part("indptr")?, major };
-        let (n, data, indices) = (parts.indptr.len()?, parts.data.len()?, parts.indices.len()?);
+        let (data, indices, indptr) = (part("data")?, part("indices")?, part("indptr")?);
+        let (n, stored, indexed) = (indptr.len()?, data.len()?, indices.len()?);
         ensure!(n == major as u64 + 1, "{path}/indptr has {n} entries, {} were expected", major + 1);
-        ensure!(data == indices, "{path} has {data} values and {indices} indices");
-        Ok(parts)
-    }
-
-    /// Where some compressed rows begin, and the last of them ends.
-    fn offsets(&self, major: Range<usize>) -> Result<Vec<u64>> {
-        let stored = self.data.len()?;
-        let mut offsets: Vec<u64> = vec![];
-        for window in self.indptr.windows(major.start as u64..major.end as u64 + 1) {
-            for at in self.indptr.integers(window)? {
-                let least = offsets.last().copied().unwrap_or(0);
-                let at = u64::try_from(at).ok().filter(|at| (least..=stored).contains(at));
-                let row = major.start + offsets.len();
-                offsets.push(at.with_context(|| {
-                    format!("indptr: entry {row} is not between the one before it, {least}, and the {stored} values")
-                })?);
-            }
-        }
-        // What lies before the first or behind the last would be lost in silence.
-        let first = major.start > 0 || offsets.first().is_none_or(|&at| at == 0);
-        let last = major.end < self.major || offsets.last().is_none_or(|&at| at == stored);
-        ensure!(first && last, "indptr does not span the {stored} values");
-        Ok(offsets)
+        ensure!(stored == indexed, "{path} has {stored} values and {indexed} indices");
+        let offsets = read_offsets(&indptr, stored).with_context(|| format!("{path}/indptr"))?;
+        Ok(Self { data, indices, offsets })
     }
 
     /// Indices of some stored values, each below `limit`.
@@ -69,50 +85,40 @@ impl Parts {
     }
 }
 
-/// Rows of a matrix stored by rows; only these are read.
-pub(super) fn by_rows(file: &Hdf5, path: &str, blocks: &[Range<usize>], axes: Axes) -> Result<Csr> {
-    let parts = Parts::open(file, path, axes.rows)?;
-    let mut out = Csr::empty(axes.cols);
-    for block in blocks {
-        parts.append(block.clone(), &mut out)?;
+/// Offsets that rise from 0 to the number of stored values: what they did not span would be lost in silence.
+fn read_offsets(indptr: &Data, stored: u64) -> Result<Vec<u64>> {
+    let mut offsets = vec![];
+    let mut least = 0;
+    for window in indptr.windows(0..indptr.len()?) {
+        for at in indptr.integers(window)? {
+            least = u64::try_from(at).ok().filter(|at| (least..=stored).contains(at)).with_context(|| {
+                format!("entry {} is {at}, but must be {least} to {stored}", offsets.len())
+            })?;
+            offsets.push(least);
+        }
     }
-    Csr::from_parts(out.values, out.indices, out.offsets, out.n_cols)
+    let spans = offsets.first() == Some(&0) && offsets.last() == Some(&stored);
+    ensure!(spans, "it does not span the {stored} values");
+    Ok(offsets)
 }
 
-impl Parts {
-    /// Adds rows of a matrix stored by rows, as they are.
-    fn append(&self, rows: Range<usize>, out: &mut Csr) -> Result<()> {
-        let offsets = self.offsets(rows)?;
-        let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else { return Ok(()) };
+fn by_rows(parts: &Parts, blocks: &[Range<usize>], cols: usize) -> Result<Csr> {
+    let mut out = Csr::empty(cols);
+    for block in blocks {
+        let offsets = &parts.offsets[block.start..=block.end];
+        let (first, last) = (offsets[0], offsets[block.len()]);
         let before = out.values.len() as u64;
         reserve(&mut out.values, last - first)?;
         reserve(&mut out.indices, last - first)?;
-        for window in self.data.windows(first..last) {
-            out.values.extend(self.data.floats(window)?);
+        for window in parts.data.windows(first..last) {
+            out.values.extend(parts.data.floats(window)?);
         }
-        for window in self.indices.windows(first..last) {
-            out.indices.extend(self.indices(window, out.n_cols)?);
+        for window in parts.indices.windows(first..last) {
+            out.indices.extend(parts.indices(window, cols)?);
         }
         out.offsets.extend(offsets[1..].iter().map(|at| at - first + before));
-        Ok(())
     }
-}
-
-/// Rows of a matrix stored by columns: streamed twice, once to count and once to place, so that only the rows asked
-/// for are ever held.
-pub(super) fn by_columns(file: &Hdf5, path: &str, blocks: &[Range<usize>], axes: Axes) -> Result<Csr> {
-    let parts = Parts::open(file, path, axes.cols)?;
-    let columns = parts.offsets(0..axes.cols)?;
-    let rows = Chosen::new(blocks, axes.rows);
-    let offsets = parts.count(&rows)?;
-    let total = offsets.last().copied().unwrap_or(0);
-    let mut out = Csr { values: vec![], indices: vec![], offsets, n_cols: axes.cols };
-    reserve(&mut out.values, total)?;
-    reserve(&mut out.indices, total)?;
-    out.values.resize(total as usize, 0.0);
-    out.indices.resize(total as usize, 0);
-    parts.place(&rows, &columns, &mut out)?;
-    Csr::from_parts(out.values, out.indices, out.offsets, out.n_cols)
+    Csr::from_parts(out.values, out.indices, out.offsets, cols)
 }
 
 /// Some rows of a matrix.
@@ -137,41 +143,51 @@ impl Chosen {
     }
 }
 
-impl Parts {
-    /// Where each chosen row of a matrix stored by columns will begin.
-    fn count(&self, rows: &Chosen) -> Result<Vec<u64>> {
-        let mut offsets = vec![0u64; rows.count + 1];
-        for window in self.indices.windows(0..self.indices.len()?) {
-            let found = self.indices(window, rows.places.len())?;
-            found.into_iter().filter_map(|row| rows.place(row)).for_each(|place| offsets[place + 1] += 1);
-        }
-        (1..offsets.len()).for_each(|i| offsets[i] += offsets[i - 1]);
-        Ok(offsets)
-    }
-
-    /// Puts each value of a chosen row where it belongs. Columns come in order, so rows are filled in order.
-    fn place(&self, rows: &Chosen, columns: &[u64], out: &mut Csr) -> Result<()> {
-        let (mut next, mut column) = (out.offsets.clone(), 0);
-        for window in self.data.windows(0..self.data.len()?) {
-            let found = self.indices(window.clone(), rows.places.len())?;
-            for ((k, row), value) in window.clone().zip(found).zip(self.data.floats(window)?) {
-                while columns[column + 1] <= k {
-                    column += 1;
-                }
-                if let Some(place) = rows.place(row) {
-                    let at = next[place] as usize;
-                    (out.values[at], out.indices[at]) = (value, column as u32);
-                    next[place] += 1;
-                }
-            }
-        }
-        Ok(())
-    }
+/// Streams a matrix stored by columns twice, once to count and once to place, so that only the rows asked for are
+/// ever held.
+fn by_columns(parts: &Parts, rows: &Chosen, cols: usize) -> Result<Csr> {
+    let offsets = count(parts, rows)?;
+    let total = offsets.last().copied().unwrap_or(0);
+    let mut out = Csr { values: vec![], indices: vec![], offsets, n_cols: cols };
+    reserve(&mut out.values, total)?;
+    reserve(&mut out.indices, total)?;
+    out.values.resize(total as usize, 0.0);
+    out.indices.resize(total as usize, 0);
+    place(parts, rows, &mut out)?;
+    Csr::from_parts(out.values, out.indices, out.offsets, cols)
 }
 
-/// Rows of a dense matrix; only these are read.
-pub(super) fn dense(file: &Hdf5, path: &str, blocks: &[Range<usize>], cols: usize) -> Result<Csr> {
-    let data = file.data(path)?;
+/// Where each chosen row will begin.
+fn count(parts: &Parts, rows: &Chosen) -> Result<Vec<u64>> {
+    let mut offsets = vec![0u64; rows.count + 1];
+    for window in parts.indices.windows(0..parts.indices.len()?) {
+        let found = parts.indices(window, rows.places.len())?;
+        found.into_iter().filter_map(|row| rows.place(row)).for_each(|place| offsets[place + 1] += 1);
+    }
+    (1..offsets.len()).for_each(|i| offsets[i] += offsets[i - 1]);
+    Ok(offsets)
+}
+
+/// Puts each value of a chosen row where it belongs. Columns come in order, so rows are filled in order.
+fn place(parts: &Parts, rows: &Chosen, out: &mut Csr) -> Result<()> {
+    let (mut next, mut column) = (out.offsets.clone(), 0);
+    for window in parts.data.windows(0..parts.data.len()?) {
+        let found = parts.indices(window.clone(), rows.places.len())?;
+        for ((k, row), value) in window.clone().zip(found).zip(parts.data.floats(window)?) {
+            while parts.offsets[column + 1] <= k {
+                column += 1;
+            }
+            if let Some(place) = rows.place(row) {
+                let at = next[place] as usize;
+                (out.values[at], out.indices[at]) = (value, column as u32);
+                next[place] += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn dense(data: &Data, blocks: &[Range<usize>], cols: usize) -> Result<Csr> {
     let mut out = Csr::empty(cols);
     for block in blocks {
         if cols == 0 {

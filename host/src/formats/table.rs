@@ -1,6 +1,7 @@
 //! Reading text tables: comma, tab or semicolon, plain or gzipped, with or without names.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use csv::ByteRecord;
@@ -15,6 +16,18 @@ pub enum Orientation {
     CellsByGenes,
     /// A row is a gene.
     GenesByCells,
+}
+
+impl FromStr for Orientation {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "cells-by-genes" => Ok(Self::CellsByGenes),
+            "genes-by-cells" => Ok(Self::GenesByCells),
+            _ => bail!("an orientation is \"cells-by-genes\" or \"genes-by-cells\", not {text:?}"),
+        }
+    }
 }
 
 /// What the headings of a first column of names are called, apart from nothing at all.
@@ -63,7 +76,21 @@ pub fn read(path: &Path, orientation: Option<Orientation>, gene_names: Option<&P
     if let Some(list) = gene_names {
         cells.var.names = read_names(list, cells.n_genes()).with_context(|| list.display().to_string())?;
     }
-    Ok(Loaded::new(cells, vec![]))
+    let warning = orientation.is_none().then(|| guessed(&cells)).filter(|_| named);
+    Ok(Loaded::new(cells, warning.into_iter().collect()))
+}
+
+/// Tables with names come in both orientations, and nothing in them says which.
+fn guessed(cells: &Cells) -> String {
+    let first = |frame: &Frame| frame.names.first().cloned().unwrap_or_default();
+    format!(
+        "the table was read as {} cells (rows, {:?} first) × {} genes (columns, {:?} first); \
+         state orientation = \"genes-by-cells\" if it is the other way round",
+        cells.len(),
+        first(&cells.obs),
+        cells.n_genes(),
+        first(&cells.var)
+    )
 }
 
 /// Whether text is a table: what the first row tells.
@@ -241,7 +268,7 @@ fn read_names(path: &Path, expected: usize) -> Result<Vec<String>> {
     let delimiter = delimiter(text.lines().next().unwrap_or_default()).unwrap_or(b',');
     let mut names = vec![];
     for record in records(&text, delimiter) {
-        names.push(text_of(&record?[0]));
+        names.push(record?.get(0).map(text_of).unwrap_or_default());
     }
     if names.len() == expected + 1 {
         names.remove(0);

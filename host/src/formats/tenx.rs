@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Loaded;
 use super::features::Features;
 use super::hdf5::Hdf5;
-use super::sparse::{self, Axes};
+use super::sparse::{Axes, Matrix};
+use super::{Encoding, Loaded};
 use crate::data::{Cells, Frame};
 
 /// Reads a 10x HDF5 file as cells × genes, named by symbol. Of several kinds of features only "Gene Expression" is kept.
@@ -40,8 +40,9 @@ fn read_parts(path: &Path) -> Result<Loaded> {
     check_shape(&file, &group, &features, barcodes.len())?;
     // Features × cells by columns is cells × features by rows.
     let axes = Axes { rows: barcodes.len(), cols: features.len() };
+    let matrix = Matrix::open(&file, &group, Encoding::Csr, axes)?;
     let all = 0..barcodes.len();
-    let x = sparse::by_rows(&file, &group, &[all], axes).with_context(|| group.clone())?;
+    let x = matrix.rows(&[all]).with_context(|| group.clone())?;
     let mut warnings = vec![];
     let (x, var) = features.keep_expression(x, &mut warnings);
     Ok(Loaded::new(Cells::new(x, Frame::of_names(barcodes), var), warnings))

@@ -223,8 +223,27 @@ fn tables_read_with_and_without_names() {
         println!("{name}");
         check_load(name, Format::Table, &default);
     }
-    let turned = Options { orientation: Some(Orientation::GenesByCells), ..default };
-    check_load("table-genes-by-cells.csv", Format::Table, &turned);
+    let turned = Options { orientation: Some("genes-by-cells".parse().unwrap()), ..default };
+    let loaded = check_load("table-genes-by-cells.csv", Format::Table, &turned);
+    assert_eq!(loaded.warnings, [""; 0]);
+}
+
+#[test]
+fn a_table_that_stands_either_way_says_how_it_was_read() {
+    let warnings = load(&fixture("table-genes-by-cells.csv"), &Options::default()).unwrap().warnings;
+    assert!(warnings[0].contains("5 cells (rows, \"Trem2\" first) × 7 genes (columns, \"AAAC-1\" first)"));
+}
+
+#[test]
+fn an_open_file_is_read_by_several_threads() {
+    let file = H5ad::open(&fixture("csr-gzip.h5ad")).unwrap();
+    let whole = file.read("X").unwrap();
+    std::thread::scope(|scope| {
+        for i in 0..7 {
+            let (file, whole) = (&file, &whole);
+            scope.spawn(move || assert_eq!(file.read_rows("X", i..i + 1).unwrap(), whole.select_rows(&[i])));
+        }
+    });
 }
 
 #[test]

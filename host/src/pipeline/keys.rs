@@ -106,6 +106,10 @@ pub struct Keys<'a> {
     scope: &'a Scope<'a>,
     problems: &'a mut Vec<Diagnostic>,
     asked: Vec<&'static str>,
+    /// Parameters of the step's component, which somebody may have written outside `with`.
+    params: Vec<String>,
+    /// Set when a problem makes it unclear which keys the step has.
+    unclear: bool,
 }
 
 impl<'a> Keys<'a> {
@@ -117,12 +121,18 @@ impl<'a> Keys<'a> {
         scope: &'a Scope<'a>,
         problems: &'a mut Vec<Diagnostic>,
     ) -> Self {
-        Self { table, at, owner, scope, problems, asked: vec![] }
+        Self { table, at, owner, scope, problems, asked: vec![], params: vec![], unclear: false }
     }
 
     /// Says what is wrong.
     pub fn problem(&mut self, problem: Diagnostic) {
         self.problems.push(problem);
+    }
+
+    /// Says what is wrong, when it also makes unclear which keys there are.
+    pub fn give_up(&mut self, problem: Diagnostic) {
+        self.problem(problem);
+        self.unclear = true;
     }
 
     /// The place of the whole table.
@@ -459,14 +469,32 @@ impl<'a> Keys<'a> {
         Some(call)
     }
 
+    /// The component that a step runs, with the parameters under `with`.
+    pub fn own_component(&mut self, kind: Kind) -> Option<Call> {
+        let name = self.text("use")?;
+        let at = self.place_of("use");
+        let with = self.table("with");
+        let call = self.component(&name, &at, &[kind], with)?;
+        let properties = call.component.parameters["properties"].as_object();
+        self.params = properties.map(|p| p.keys().cloned().collect()).unwrap_or_default();
+        Some(call)
+    }
+
     /// Ends the reading: every key that was not asked for is a problem.
-    pub fn finish(self) {
-        for (key, _) in &self.table.entries {
-            if !self.asked.contains(&key.name.as_str()) {
-                let title = format!("{} has no key `{}`", self.owner, key.name);
-                let problem = Diagnostic::error(key.at.clone(), title);
-                self.problems.push(problem.suggest(&key.name, self.asked.iter().copied()));
+    pub fn finish(mut self) {
+        self.asked.sort_unstable();
+        self.asked.dedup();
+        for (key, _) in self.table.entries.iter().filter(|_| !self.unclear) {
+            if self.asked.contains(&key.name.as_str()) {
+                continue;
             }
+            let title = format!("{} has no key `{}`", self.owner, key.name);
+            let problem = Diagnostic::error(key.at.clone(), title);
+            self.problems.push(if self.params.contains(&key.name) {
+                problem.help(format!("parameters stand under `with`: with = {{ {} = … }}", key.name))
+            } else {
+                problem.suggest(&key.name, self.asked.iter().copied())
+            });
         }
     }
 }

@@ -57,7 +57,7 @@ impl Evaluate {
             },
             _ => {
                 let title = "an evaluation has `models` and `cells`, or `screens` and `truth`";
-                keys.problem(Diagnostic::error(keys.place(), title));
+                keys.give_up(Diagnostic::error(keys.place(), title));
                 return None;
             }
         };

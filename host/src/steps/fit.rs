@@ -33,12 +33,9 @@ const ABOUT: &str = "model.json";
 impl Fit {
     /// Keys: `train`, `validation`, `with`.
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
-        let name = keys.text("use")?;
-        let at = keys.place_of("use");
-        let with = keys.table("with");
         let train = keys.required_inputs("train", &[PortType::Cells], "the cells to learn from");
         let validation = keys.inputs("validation", &[PortType::Cells]);
-        let call = keys.component(&name, &at, &[Kind::Model], with)?;
+        let call = keys.own_component(Kind::Model)?;
         Some(Self { call, train, validation })
     }
 

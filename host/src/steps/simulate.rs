@@ -22,10 +22,7 @@ const NETWORK: &str = "network.csv";
 impl Simulate {
     /// Keys: `with`.
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
-        let name = keys.text("use")?;
-        let at = keys.place_of("use");
-        let with = keys.table("with");
-        Some(Self { call: keys.component(&name, &at, &[Kind::Simulator], with)? })
+        Some(Self { call: keys.own_component(Kind::Simulator)? })
     }
 
     /// None.
