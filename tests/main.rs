@@ -1,6 +1,13 @@
 //! End-to-end tests: they drive the built binary and the built plugins, as a user does.
 
+#![allow(clippy::unwrap_used)] // A test that meets nothing is to fail.
+
 mod support;
 
+mod accuracy;
 mod diagnostics;
+mod inputs;
+mod outputs;
+mod real_data;
+mod runs;
 mod structure;

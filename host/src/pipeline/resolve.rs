@@ -27,7 +27,7 @@ pub enum Used {
     /// A step of the host.
     Host(HostStep),
     /// A simulator or model.
-    Component(Arc<Plugin>, Component),
+    Component(Box<(Arc<Plugin>, Component)>),
 }
 
 /// What a step gives, main port first.
@@ -216,12 +216,12 @@ fn head(name: &str, at: &Place, table: &Table, registry: &Registry, problems: &m
     let used = used(name, at, table, registry, problems);
     let ports = match &used {
         Some(Used::Host(step)) => Ports::Known(step.ports(table)),
-        Some(Used::Component(_, c)) if c.kind == Kind::Simulator => Ports::Known(vec![
+        Some(Used::Component(found)) if found.1.kind == Kind::Simulator => Ports::Known(vec![
             ("cells", PortType::Cells),
             ("truth", PortType::Model),
             ("network", PortType::Network),
         ]),
-        Some(Used::Component(..)) => Ports::Known(vec![("model", PortType::Model)]),
+        Some(Used::Component(_)) => Ports::Known(vec![("model", PortType::Model)]),
         None => Ports::Unknown,
     };
     Head { name: name.into(), at: at.clone(), used, ports }
@@ -249,7 +249,7 @@ fn used(
     }
     let kinds = [Kind::Simulator, Kind::Model];
     match registry.find(text, &kinds) {
-        Ok((plugin, component)) => Some(Used::Component(plugin, component)),
+        Ok(found) => Some(Used::Component(Box::new(found))),
         Err(error) => {
             let mut problem = lookup_problem(text, &node.at, &kinds, error, registry);
             let known: Vec<String> =
@@ -283,7 +283,7 @@ fn step(
     let by = keys.text("by");
     let action = match &used {
         Used::Host(step) => step.resolve(&mut keys),
-        Used::Component(_, component) => Action::of_component(component.kind.clone(), &mut keys),
+        Used::Component(found) => Action::of_component(found.1.kind.clone(), &mut keys),
     };
     keys.finish();
     Some(Step {

@@ -64,7 +64,7 @@ impl ProgressSink for StepProgress {
         let mut last = self.last.lock().unwrap_or_else(|e| e.into_inner());
         if self.lines && last.elapsed() >= BETWEEN_LINES {
             *last = Instant::now();
-            let percent = if total > 0 { format!(" ({} %)", 100 * done / total) } else { String::new() };
+            let percent = (100 * done).checked_div(total).map(|p| format!(" ({p} %)")).unwrap_or_default();
             eprintln!("  {}: {label} {done}/{total}{percent}", self.name);
         }
     }

@@ -154,8 +154,11 @@ fn judge(call: &Call, cx: &StepCx<'_>) -> Result<Judge> {
     Ok(Judge { name: call.name.clone(), metric, info: call.component.metric_info() })
 }
 
-/// Training and validation cells of a fitted model; none for a truth.
-fn training_cells(model: &Chosen, cx: &StepCx<'_>) -> Result<Option<(Arc<Cells>, Option<Arc<Cells>>)>> {
+/// Training cells, and validation cells if there are any.
+type TrainingCells = (Arc<Cells>, Option<Arc<Cells>>);
+
+/// The cells that a model was fitted to; none for a truth.
+fn training_cells(model: &Chosen, cx: &StepCx<'_>) -> Result<Option<TrainingCells>> {
     let instance = cx.run().instance(model)?;
     let chosen = |key: &str| instance.choices.get(key).and_then(|c| c.first());
     let Some(train) = chosen("train") else { return Ok(None) };

@@ -294,7 +294,8 @@ impl Page {
     }
 
     fn finish(self, name: &str) -> String {
-        let specs = Json::Array(self.charts).to_string().replace("</", "<\\/");
+        // Within a script, `<` could begin a tag.
+        let specs = Json::Array(self.charts).to_string().replace('<', "\\u003c");
         let scripts: String = VEGA.iter().map(|s| format!("<script>{s}</script>\n")).collect();
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
