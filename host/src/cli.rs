@@ -115,7 +115,7 @@ fn start_logging(verbose: u8) {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(|| lacuna::run::BesideBars)
         .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(verbose > 1)

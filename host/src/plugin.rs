@@ -13,6 +13,13 @@ mod probe;
 mod registry;
 mod services;
 
+/// A text in one line, without control characters, as the end of a sentence.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let joined = lines.collect::<Vec<_>>().join("; ");
+    joined.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 pub use call::{Fitted, Metric, Model, PluginFailure, Simulation, Simulator, Strategy, Training};
 pub use discover::{Candidate, Origin, SearchPath};
 pub use load::{Plugin, load};

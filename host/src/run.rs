@@ -12,7 +12,7 @@ pub use context::{Outputs, StepCx, obs_column, seeded_stream};
 pub use dir::{RunDir, json_bytes, write_atomically};
 pub use execute::{RunOptions, RunSummary, StepSummary, execute};
 pub use family::{Chosen, Labels, suffix as label_suffix};
-pub use progress::Console;
+pub use progress::{BesideBars, Console};
 pub use tables::write_csv;
 pub use threads::available_threads;
 

@@ -174,7 +174,11 @@ macro_rules! component {
 }
 
 component!(World, "world", "Four cells with five genes each, of which cell i lacks gene i");
-component!(Copycat, "copycat", "A model that answers with the cell itself without the genes that are knocked out");
+component!(
+    Copycat,
+    "copycat",
+    "A model that answers with the cell itself without the genes that are knocked out"
+);
 component!(Picks, "picks", "A strategy that picks one expressed gene of each cell");
 component!(Distance, "distance", "A metric: half the sum of absolute differences");
 
@@ -192,7 +196,8 @@ impl Simulator for World {
         let gene = |j: usize| if gives(How::Repeated) { "gene".into() } else { format!("gene-{j}") };
         let mut cells = OwnedCells::new((0..GENES).map(gene).collect());
         for i in 0..CELLS {
-            let mut values: Vec<f32> = (0..GENES).map(|j| if i == j { 0.0 } else { (j + 1) as f32 }).collect();
+            let mut values: Vec<f32> =
+                (0..GENES).map(|j| if i == j { 0.0 } else { (j + 1) as f32 }).collect();
             match self.0.how {
                 How::NotANumber if gives(How::NotANumber) => values[2] = f32::NAN,
                 How::Infinite if gives(How::Infinite) => values[2] = f32::INFINITY,
@@ -201,7 +206,8 @@ impl Simulator for World {
             cells.push(if gives(How::Nameless) { String::new() } else { format!("cell-{i}") }, &values);
         }
         let rows = if gives(How::Length) { CELLS - 1 } else { CELLS };
-        let group: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("group-{i}"))));
+        let group: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("group-{i}"))));
         let column: ArrayRef = Arc::new(StringArray::from(vec!["gene-0"]));
         let weight: ArrayRef = Arc::new(Float64Array::from(vec![1.0]));
         let network = table(vec![("regulator", column.clone()), ("target", column), ("weight", weight)])?;
@@ -236,11 +242,7 @@ impl Fitted for Answers4 {
                 query.cells.write_profile(cell, row);
             }
             knockout.genes.iter().for_each(|&gene| row[gene as usize] = 0.0);
-            let wrong = [
-                (How::NotANumber, f32::NAN),
-                (How::Infinite, f32::INFINITY),
-                (How::Negative, -1.0),
-            ];
+            let wrong = [(How::NotANumber, f32::NAN), (How::Infinite, f32::INFINITY), (How::Negative, -1.0)];
             wrong.iter().filter(|(how, _)| self.0.gives(*how)).for_each(|(_, value)| row[2] = *value);
         }
         Ok(())

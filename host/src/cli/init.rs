@@ -122,7 +122,7 @@ fn pipeline(look: &Look, name: &str, path: &str, groups: &[String]) -> Result<(S
         let list: Vec<String> = targets.iter().map(|t| quoted(t)).collect();
         let _ = writeln!(
             text,
-            "# effects = [{}]   # whose effects on all other genes are written; default: the top 50",
+            "effects = {{ top = 50, genes = [{}] }}   # whose effects are written",
             list.join(", ")
         );
     }

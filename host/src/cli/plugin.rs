@@ -80,8 +80,8 @@ fn list_text(registry: &Registry) -> String {
     }
     out += "Looked in:\n";
     for place in &registry.searched {
-        let missing = if place.path.exists() { "" } else { " (not there)" };
-        let _ = writeln!(out, "  {} ({}){missing}", shown(&place.path), place.origin);
+        let trouble = place.trouble().map(|t| format!(" ({t})")).unwrap_or_default();
+        let _ = writeln!(out, "  {} ({}){trouble}", shown(&place.path), place.origin);
     }
     out
 }

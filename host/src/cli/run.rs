@@ -81,7 +81,8 @@ fn results(plan: &Plan, summary: &RunSummary) -> String {
             let name = format!("{}{}", step.step, lacuna::run::label_suffix(&step.labels));
             let how = format!("{} against {}", text_of(&first["metric"]), text_of(&first["against"]));
             out += &format!("\nKeystone genes of {name} (mean impact, {how}, by {}):\n", text("model"));
-            for g in keystones.iter().take(10) {
+            let asked = keystones.iter().filter(|g| g["rank"].as_u64() > Some(20));
+            for g in keystones.iter().take(10).chain(asked) {
                 let percent = 100.0 * g["presence"].as_f64().unwrap_or(0.0);
                 let impact = g["impact"].as_f64().unwrap_or(f64::NAN);
                 let rank = g["rank"].as_u64().unwrap_or(0);

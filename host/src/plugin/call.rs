@@ -11,6 +11,7 @@ use lacuna_abi::{
     MatMut, MatRef, PResult, PluginError, RNone, ROption, RResult, RSlice, RSliceMut, RSome, RStr, RString,
     RVec, TD_Opaque,
 };
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// An error that a plugin reported.
@@ -40,17 +41,19 @@ impl std::fmt::Display for PluginFailure {
     }
 }
 
-fn answered<T>(component: &str, result: PResult<T>) -> Result<T> {
-    match result {
-        RResult::ROk(value) => Ok(value),
-        RResult::RErr(PluginError { kind, message, detail }) => Err(PluginFailure {
-            component: component.to_string(),
-            kind,
-            message: message.into(),
-            detail: detail.into(),
+fn answered<T>(component: &str, host: &Services, result: PResult<T>) -> Result<T> {
+    let PluginError { kind, message, detail } = match result {
+        RResult::ROk(value) => return Ok(value),
+        RResult::RErr(error) => error,
+    };
+    let (kind, message) = match kind {
+        ErrorKind::CANCELLED if !host.cancelled() => {
+            (ErrorKind::FAILED, "it stopped as if cancelled, which nobody asked for".to_string())
         }
-        .into()),
-    }
+        kind => (kind, super::one_line(message.as_str())),
+    };
+    let detail = super::one_line(detail.as_str());
+    Err(PluginFailure { component: component.to_string(), kind, message, detail }.into())
 }
 
 impl Plugin {
@@ -68,7 +71,8 @@ impl Plugin {
     ) -> Result<Simulator> {
         let name = self.full_name(&component.id);
         let make = self.module.simulator();
-        let inner = answered(&name, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+        let inner =
+            answered(&name, host, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
         Ok(Simulator { inner, name, info: component.model_info() })
     }
 
@@ -76,7 +80,8 @@ impl Plugin {
     pub fn model(self: &Arc<Self>, component: &Component, params: &str, host: &Services) -> Result<Model> {
         let name = self.full_name(&component.id);
         let make = self.module.model();
-        let inner = answered(&name, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+        let inner =
+            answered(&name, host, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
         Ok(Model { inner, name, info: component.model_info() })
     }
 
@@ -89,7 +94,8 @@ impl Plugin {
     ) -> Result<Strategy> {
         let name = self.full_name(&component.id);
         let make = self.module.strategy();
-        let inner = answered(&name, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+        let inner =
+            answered(&name, host, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
         Ok(Strategy { inner, name })
     }
 
@@ -97,7 +103,8 @@ impl Plugin {
     pub fn metric(self: &Arc<Self>, component: &Component, params: &str, host: &Services) -> Result<Metric> {
         let name = self.full_name(&component.id);
         let make = self.module.metric();
-        let inner = answered(&name, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+        let inner =
+            answered(&name, host, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
         Ok(Metric { inner, name })
     }
 }
@@ -122,19 +129,19 @@ pub struct Simulation {
 impl Simulator {
     /// Makes cells.
     pub fn simulate(&self, host: &Services) -> Result<Simulation> {
-        let made = answered(&self.name, self.inner.simulate(host.host_ref()))?;
+        let made = answered(&self.name, host, self.inner.simulate(host.host_ref()))?;
         let cells =
             copy_cells(&made.cells()).with_context(|| format!("{} made no valid cells", self.name))?;
-        let network = answered(&self.name, made.network())?.into_option().map(ArrowPair::into_table);
+        let network = answered(&self.name, host, made.network())?.into_option().map(ArrowPair::into_table);
         let network = network.transpose().map_err(|e| anyhow::anyhow!("{}: its network: {e}", self.name))?;
-        let truth = self.fitted(answered(&self.name, made.truth())?);
+        let truth = self.fitted(answered(&self.name, host, made.truth())?);
         Ok(Simulation { cells, network, truth })
     }
 
     /// Loads a truth.
     pub fn load_truth(&self, host: &Services, bytes: &[u8]) -> Result<Fitted> {
         let truth = self.inner.load_truth(host.host_ref(), RSlice::from_slice(bytes));
-        Ok(self.fitted(answered(&self.name, truth)?))
+        Ok(self.fitted(answered(&self.name, host, truth)?))
     }
 
     fn fitted(&self, inner: abi::FittedBox) -> Fitted {
@@ -179,13 +186,13 @@ impl Model {
     /// Fits the model.
     pub fn fit(&self, host: &Services, training: &Training<'_>) -> Result<Fitted> {
         let record = abi::TrainingApi_TO::from_ptr(training, TD_Opaque);
-        let inner = answered(&self.name, self.inner.fit(host.host_ref(), record))?;
+        let inner = answered(&self.name, host, self.inner.fit(host.host_ref(), record))?;
         Ok(Fitted { inner, name: self.name.clone(), info: self.info.clone() })
     }
 
     /// Loads a fitted model.
     pub fn load(&self, host: &Services, bytes: &[u8]) -> Result<Fitted> {
-        let inner = answered(&self.name, self.inner.load(host.host_ref(), RSlice::from_slice(bytes)))?;
+        let inner = answered(&self.name, host, self.inner.load(host.host_ref(), RSlice::from_slice(bytes)))?;
         Ok(Fitted { inner, name: self.name.clone(), info: self.info.clone() })
     }
 }
@@ -262,11 +269,17 @@ impl Fitted {
         out: &mut [f32],
     ) -> Result<()> {
         let query = Query { cells, knockouts };
+        // A row that the plugin forgets to write shows as not a number, not as an earlier answer.
+        out.fill(f32::NAN);
         let values = MatMut::from_rows(out, knockouts.len(), cells.n_genes());
         let record = abi::QueryApi_TO::from_ptr(&query, TD_Opaque);
-        answered(&self.name, self.inner.predict(host.host_ref(), record, Answer { values, spread: RNone }))?;
+        answered(
+            &self.name,
+            host,
+            self.inner.predict(host.host_ref(), record, Answer { values, spread: RNone }),
+        )?;
         for (i, row) in out.chunks_exact_mut(cells.n_genes().max(1)).enumerate() {
-            self.finish_row(row).with_context(|| {
+            self.finish_row(row, &cells.var.names).with_context(|| {
                 let cell = &cells.obs.names[knockouts.cell[i] as usize];
                 let label = knockouts.label(i, &cells.var.names);
                 let what = if label.is_empty() { "as it is".into() } else { format!("without {label}") };
@@ -277,7 +290,7 @@ impl Fitted {
     }
 
     /// Checks a row and closes it where the model's scale says so.
-    fn finish_row(&self, row: &mut [f32]) -> Result<()> {
+    fn finish_row(&self, row: &mut [f32], genes: &[String]) -> Result<()> {
         if self.info.scale == Scale::Log1pCp10k {
             row.iter_mut().for_each(|v| *v = v.exp_m1());
         }
@@ -285,7 +298,7 @@ impl Fitted {
         let (sum, low) = row.iter().fold((0f64, 0f32), |(sum, low), &v| (sum + f64::from(v), low.min(v)));
         if !sum.is_finite() || low < 0.0 {
             let bad = row.iter().position(|v| !v.is_finite() || *v < 0.0).unwrap_or(0);
-            bail!("expected shares of 0 or more, found {} for gene number {}", row[bad], bad + 1);
+            bail!("expected values of 0 or more, found {} for gene {}", row[bad], genes[bad]);
         }
         if self.info.scale != Scale::Closed && sum > 0.0 {
             row.iter_mut().for_each(|v| *v = (f64::from(*v) / sum) as f32);
@@ -305,20 +318,22 @@ impl Fitted {
         let query = ScreenQuery { query: Query { cells, knockouts }, formula, against, anchor };
         let record = abi::ScreenApi_TO::from_ptr(&query, TD_Opaque);
         let offered = self.inner.screen(host.host_ref(), record, RSliceMut::from_mut_slice(impacts));
-        answered(&self.name, offered)
+        answered(&self.name, host, offered)
     }
 
     /// The model as bytes.
     pub fn save(&self, host: &Services) -> Result<RVec<u8>> {
-        answered(&self.name, self.inner.save(host.host_ref()))
+        answered(&self.name, host, self.inner.save(host.host_ref()))
     }
 
     /// What the model tells about itself.
     pub fn tables(&self, host: &Services) -> Result<Vec<(String, RecordBatch)>> {
-        let tables = answered(&self.name, self.inner.tables(host.host_ref()))?;
+        let tables = answered(&self.name, host, self.inner.tables(host.host_ref()))?;
+        let mut names = HashSet::new();
         let read = |t: abi::NamedTable| {
             let name = String::from(t.name);
             ensure!(super::manifest::is_name(&name), "{}: `{name}` is no name for a table", self.name);
+            ensure!(names.insert(name.clone()), "{}: it has two tables named `{name}`", self.name);
             let table =
                 t.table.into_table().map_err(|e| anyhow::anyhow!("{}: table {name}: {e}", self.name))?;
             Ok((name, table))
@@ -367,7 +382,7 @@ impl Strategy {
     ) -> Result<Knockouts> {
         let proposal = Proposal { cells, round, earlier, impacts };
         let record = abi::ProposalApi_TO::from_ptr(&proposal, TD_Opaque);
-        let found = answered(&self.name, self.inner.propose(host.host_ref(), record))?;
+        let found = answered(&self.name, host, self.inner.propose(host.host_ref(), record))?;
         let knockouts = Knockouts {
             cell: found.cell.to_vec(),
             offsets: found.offsets.to_vec(),
@@ -391,21 +406,25 @@ fn check_knockouts(cells: &Cells, k: &Knockouts) -> Result<()> {
     );
     for i in 0..k.len() {
         let (cell, genes) = (k.cell[i] as usize, k.genes(i));
-        ensure!(cell < cells.len(), "cell {cell} of {}", cells.len());
-        ensure!(!genes.is_empty(), "a knockout without a gene in cell {}", cells.obs.names[cell]);
-        ensure!(genes.windows(2).all(|w| w[0] < w[1]), "genes of a knockout that are not in var order");
+        ensure!(cell < cells.len(), "there is no cell number {} among the {} cells", cell + 1, cells.len());
+        let name = &cells.obs.names[cell];
+        ensure!(!genes.is_empty(), "a knockout in cell {name} has no gene");
         ensure!(
-            k.levels(i).iter().all(|l| l.is_finite() && *l >= 0.0),
-            "a level that is no number of 0 or more"
+            genes.windows(2).all(|w| w[0] < w[1]),
+            "the genes of a knockout in cell {name} are repeated or not in var order"
         );
+        if let Some(level) = k.levels(i).iter().find(|l| !(l.is_finite() && **l >= 0.0)) {
+            bail!("expected levels of 0 or more, found {level} in cell {name}");
+        }
         let expressed = cells.x.row(cell).0;
         for (gene, level) in genes.iter().zip(k.levels(i)) {
-            ensure!((*gene as usize) < cells.n_genes(), "gene {gene} of {}", cells.n_genes());
+            let known = cells.var.names.get(*gene as usize);
+            let genes = cells.n_genes();
+            let gene_name =
+                known.with_context(|| format!("there is no gene number {} of {genes}", gene + 1))?;
             ensure!(
                 *level > 0.0 || expressed.binary_search(gene).is_ok(),
-                "cell {} does not express {}",
-                cells.obs.names[cell],
-                cells.var.names[*gene as usize]
+                "cell {name} does not express {gene_name}"
             );
         }
     }
@@ -462,8 +481,12 @@ impl Metric {
         let record = abi::ComparisonApi_TO::from_ptr(&comparison, TD_Opaque);
         answered(
             &self.name,
+            host,
             self.inner.score(host.host_ref(), record, RSliceMut::from_mut_slice(&mut scores)),
         )?;
+        if let Some(i) = scores.iter().position(|s| s.is_infinite()) {
+            bail!("{}: expected a finite score or none, found {} for row {}", self.name, scores[i], i + 1);
+        }
         Ok(scores)
     }
 }
@@ -529,9 +552,6 @@ fn copy_cells(view: &CellsView<'_>) -> Result<Cells> {
         csr.offsets.to_vec(),
         csr.n_genes as usize,
     )?;
-    if let Some(bad) = x.values.iter().find(|v| !v.is_finite() || **v < 0.0) {
-        bail!("expected values of 0 or more, found {bad}");
-    }
     ensure!(
         view.ids.len() == x.n_rows() && view.library.len() == x.n_rows(),
         "{} cells, but {} ids and {} library sizes",
@@ -542,7 +562,20 @@ fn copy_cells(view: &CellsView<'_>) -> Result<Cells> {
     let info = &view.info;
     let obs = copy_frame(x.n_rows(), |i| info.cell_name(i), info.obs_names(), |n| info.obs(n))?;
     let var = copy_frame(x.n_cols, |j| info.gene_name(j), info.var_names(), |n| info.var(n))?;
-    Ok(Cells { x, obs, var, ids: view.ids.to_vec(), library: view.library.to_vec() })
+    let cells = Cells { x, obs, var, ids: view.ids.to_vec(), library: view.library.to_vec() };
+    check_values(&cells)?;
+    Ok(cells)
+}
+
+fn check_values(cells: &Cells) -> Result<()> {
+    for i in 0..cells.len() {
+        let (genes, values) = cells.x.row(i);
+        if let Some(at) = values.iter().position(|v| !v.is_finite() || *v < 0.0) {
+            let (cell, gene) = (&cells.obs.names[i], &cells.var.names[genes[at] as usize]);
+            bail!("expected values of 0 or more, found {} for gene {gene} in cell {cell}", values[at]);
+        }
+    }
+    Ok(())
 }
 
 fn copy_frame<'a>(

@@ -38,6 +38,19 @@ pub struct SearchPath {
     pub origin: Origin,
 }
 
+impl SearchPath {
+    /// Why nothing can be found there, in a few words.
+    pub fn trouble(&self) -> Option<&'static str> {
+        let is_folder = self.path.is_dir();
+        match self.origin {
+            _ if !self.path.exists() => Some("not there"),
+            Origin::Named => is_folder.then_some("not a file"),
+            _ if !is_folder => Some("not a folder"),
+            _ => std::fs::read_dir(&self.path).is_err().then_some("cannot be read"),
+        }
+    }
+}
+
 /// A file that may be a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -75,7 +88,9 @@ pub fn candidates(place: &SearchPath) -> Vec<Candidate> {
         return vec![candidate(place.path.clone())];
     }
     let Ok(entries) = std::fs::read_dir(&place.path) else { return vec![] };
-    let is_library = |p: &PathBuf| p.to_string_lossy().ends_with(std::env::consts::DLL_SUFFIX) && p.is_file();
+    // A link that leads nowhere was meant to be one; a folder was not.
+    let is_file = |p: &PathBuf| p.is_file() || p.is_symlink() && !p.exists();
+    let is_library = |p: &PathBuf| p.to_string_lossy().ends_with(std::env::consts::DLL_SUFFIX) && is_file(p);
     let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(is_library).collect();
     files.sort();
     files.into_iter().map(candidate).collect()

@@ -3,7 +3,7 @@
 use lacuna_abi::{
     ABI_MAJOR, ABI_MINOR, ABI_PATCH, FLAG_UNWIND, MAGIC, MAGIC_SYMBOL, PluginMagic, ROOT_SYMBOL,
 };
-use object::{Architecture, BinaryFormat, Object, ObjectSection, ObjectSegment, ObjectSymbol};
+use object::{Architecture, BinaryFormat, FileKind, Object, ObjectSection, ObjectSegment, ObjectSymbol};
 use std::path::Path;
 
 /// What the file says about itself.
@@ -38,8 +38,7 @@ pub fn inspect(path: &Path, bytes: &[u8]) -> Result<Handshake, Refusal> {
     if bytes.is_empty() {
         return Err(Refusal::NotAPlugin("it is empty".into()));
     }
-    let file = object::File::parse(bytes)
-        .map_err(|e| Refusal::NotAPlugin(format!("it is not a shared library ({e})")))?;
+    let file = object::File::parse(bytes).map_err(|e| unreadable(bytes, e))?;
     check_platform(&file)?;
     check_complete(&file, bytes.len() as u64)?;
     if !defines(&file, MAGIC_SYMBOL) {
@@ -53,6 +52,17 @@ pub fn inspect(path: &Path, bytes: &[u8]) -> Result<Handshake, Refusal> {
         return Err(Refusal::Unusable(format!("it has no symbol {ROOT_SYMBOL}")));
     }
     Ok(handshake)
+}
+
+/// A library that cannot be parsed was cut off or damaged: that is said wherever it lies.
+fn unreadable(bytes: &[u8], e: object::Error) -> Refusal {
+    use FileKind::{Elf32, Elf64, MachO32, MachO64, Pe32, Pe64};
+    match FileKind::parse(bytes) {
+        Ok(Elf32 | Elf64 | MachO32 | MachO64 | Pe32 | Pe64) => {
+            Refusal::Unusable(format!("it is cut off or damaged ({e})"))
+        }
+        _ => Refusal::NotAPlugin(format!("it is not a shared library ({e})")),
+    }
 }
 
 fn check_platform(file: &object::File<'_>) -> Result<(), Refusal> {
@@ -122,6 +132,11 @@ fn handshake(file: &object::File<'_>) -> Result<Handshake, String> {
     let u32_at = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
     if raw[..8] != MAGIC {
         return Err("its handshake has the wrong bytes".into());
+    }
+    // A later one may be longer: it grows at its end.
+    let theirs = u32_at(8);
+    if (theirs as usize) < size {
+        return Err(format!("its handshake has {theirs} bytes of at least {size}"));
     }
     let abi = [u16_at(12), u16_at(14), u16_at(16)];
     let sdk = String::from_utf8_lossy(&raw[24..]).trim_end_matches('\0').to_string();

@@ -2,7 +2,8 @@
 //! and its constructors can hang; here that is a reason, not an accident.
 
 use super::load::{load, sha256};
-use std::io::{Read, Seek};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -10,14 +11,19 @@ use std::time::{Duration, Instant};
 /// The hidden command by which the host asks itself to load one library and leave.
 pub const PROBE_COMMAND: &str = "__probe";
 
-const REFUSED: i32 = 3;
+/// The child's exit codes. Not 0: a library's constructor that calls `exit(0)` has not passed.
+const LOADED: i32 = 93;
+const REFUSED: i32 = 94;
 
-/// What the child does: loads the library; on refusal prints the reason last and exits with 3.
+/// What stands before the reason on the child's standard error, where the library may print too.
+const REASON: &str = "refused by lacuna: ";
+
+/// What the child does: loads the library; on refusal prints the reason. The exit code says which.
 pub fn probe_in_this_process(path: &Path) -> i32 {
     match load(path) {
-        Ok(_) => 0,
+        Ok(_) => LOADED,
         Err(reason) => {
-            eprintln!("{reason}");
+            let _ = writeln!(std::io::stderr(), "\n{REASON}{}", super::one_line(&reason));
             REFUSED
         }
     }
@@ -72,15 +78,23 @@ fn run_child(path: &Path) -> Result<(), String> {
     let Some(status) = wait(child, limit).map_err(problem)? else {
         return Err(format!("it hangs: loading it in a child process took more than {} s", limit.as_secs()));
     };
-    if status.success() {
-        return Ok(());
+    match status.code() {
+        Some(LOADED) => Ok(()),
+        Some(REFUSED) => Err(reason(&mut stderr).unwrap_or_else(|| "it does not load".into())),
+        Some(code) => Err(format!("it ends the process that loads it (exit code {code})")),
+        None => Err(format!("it crashes: loading it in a child process ended with {}", ending(status))),
     }
-    let mut text = String::new();
-    let read = stderr.rewind().and_then(|()| stderr.read_to_string(&mut text));
-    match (status.code(), read.is_ok().then(|| text.trim_end().lines().last()).flatten()) {
-        (Some(REFUSED), Some(reason)) => Err(reason.to_string()),
-        _ => Err(format!("it crashes: loading it in a child process ended with {}", ending(status))),
-    }
+}
+
+/// The reason in what the child printed; the library may have printed anything before and after it.
+fn reason(stderr: &mut File) -> Option<String> {
+    const TAIL: u64 = 1 << 16;
+    let end = stderr.seek(SeekFrom::End(0)).ok()?;
+    stderr.seek(SeekFrom::Start(end.saturating_sub(TAIL))).ok()?;
+    let mut bytes = vec![];
+    stderr.read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    Some(text.rsplit_once(REASON)?.1.lines().next()?.to_string())
 }
 
 fn time_limit() -> Duration {

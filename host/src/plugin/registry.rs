@@ -45,45 +45,52 @@ impl Registry {
     /// Looks in all places and loads what can be loaded.
     pub fn load(named: &[PathBuf], options: &[PathBuf], project: Option<&Path>) -> Self {
         let mut registry = Self { searched: search_paths(named, options, project), ..Self::default() };
+        let mut loaded: Vec<(Origin, Arc<Plugin>)> = vec![];
         let mut seen: Vec<PathBuf> = vec![];
         for place in registry.searched.clone() {
             for candidate in candidates(&place) {
                 let canonical = candidate.path.canonicalize().unwrap_or_else(|_| candidate.path.clone());
                 if !seen.contains(&canonical) {
                     seen.push(canonical);
-                    registry.try_candidate(candidate);
+                    registry.try_candidate(candidate, &mut loaded);
                 }
             }
         }
-        registry.refuse_duplicates();
+        registry.keep_unique(&loaded);
         registry.plugins.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
         registry
     }
 
-    fn try_candidate(&mut self, Candidate { path, origin }: Candidate) {
+    fn try_candidate(
+        &mut self,
+        Candidate { path, origin }: Candidate,
+        loaded: &mut Vec<(Origin, Arc<Plugin>)>,
+    ) {
         match load_checked(&path) {
             Ok(plugin) => {
                 // The same file in two places is one plugin.
-                if self.plugins.iter().all(|p| p.sha256 != plugin.sha256) {
-                    self.plugins.push(Arc::new(plugin));
+                if loaded.iter().all(|(_, p)| p.sha256 != plugin.sha256) {
+                    loaded.push((origin, Arc::new(plugin)));
                 }
             }
             // Beside the executable there may be libraries of any sort.
-            Err(Refusal::NotAPlugin(_)) if origin == Origin::Executable => {}
-            Err(refusal) => self.failures.push(Failure { path, origin, reason: refusal.reason() }),
+            Err(Refusal::NotAPlugin(_)) if origin == Origin::Executable && !is_named_as_ours(&path) => {}
+            Err(refusal) => {
+                self.failures.push(Failure { path, origin, reason: super::one_line(&refusal.reason()) });
+            }
         }
     }
 
-    fn refuse_duplicates(&mut self) {
-        let all = std::mem::take(&mut self.plugins);
-        for plugin in &all {
+    /// Of several plugins with one name none is used: which one was meant is not known.
+    fn keep_unique(&mut self, loaded: &[(Origin, Arc<Plugin>)]) {
+        for (origin, plugin) in loaded {
             let name = &plugin.manifest.name;
-            let twin = all.iter().find(|p| p.manifest.name == *name && p.path != plugin.path);
+            let twin = loaded.iter().find(|(_, p)| p.manifest.name == *name && p.path != plugin.path);
             match twin {
                 None => self.plugins.push(plugin.clone()),
-                Some(twin) => self.failures.push(Failure {
+                Some((_, twin)) => self.failures.push(Failure {
                     path: plugin.path.clone(),
-                    origin: Origin::Named,
+                    origin: *origin,
                     reason: format!("it is named `{name}`, and so is {}: remove one", twin.path.display()),
                 }),
             }
@@ -127,6 +134,12 @@ impl Registry {
         names.dedup();
         names
     }
+}
+
+/// Whether the file's name says that it is meant to be one of our plugins.
+fn is_named_as_ours(path: &Path) -> bool {
+    let prefix = format!("{}lacuna_", std::env::consts::DLL_PREFIX);
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
 }
 
 fn load_checked(path: &Path) -> Result<Plugin, Refusal> {

@@ -5,6 +5,7 @@ use lacuna_abi::{
     TD_Opaque,
 };
 use rayon::prelude::*;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +62,11 @@ impl Services {
         let message = message.into();
         let step = &*self.step;
         tracing::warn!(step, "{message}");
-        self.warnings.lock().unwrap_or_else(|e| e.into_inner()).insert(message);
+        self.keep(message);
+    }
+
+    fn keep(&self, warning: String) {
+        self.warnings.lock().unwrap_or_else(|e| e.into_inner()).insert(warning);
     }
 
     /// All warnings so far, sorted: threads may have given them in any order.
@@ -75,6 +80,18 @@ impl Services {
     }
 }
 
+/// A message with its fields in words: `few cells (cells = 4)`.
+fn with_fields(message: &str, fields: &str) -> String {
+    let fields: serde_json::Map<String, Value> = serde_json::from_str(fields).unwrap_or_default();
+    let words = |(key, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{key} = {text}"),
+        other => format!("{key} = {other}"),
+    };
+    let words: Vec<String> = fields.iter().map(words).collect();
+    let text = if words.is_empty() { message.into() } else { format!("{message} ({})", words.join(", ")) };
+    super::one_line(&text)
+}
+
 impl HostApi for Services {
     fn log_max_level(&self) -> u8 {
         use tracing::level_filters::LevelFilter;
@@ -86,14 +103,18 @@ impl HostApi for Services {
     }
 
     fn log(&self, level: u8, target: RStr<'_>, message: RStr<'_>, fields: RStr<'_>) {
-        let (step, origin, text) = (&*self.step, target.as_str(), message.as_str());
-        let fields = if fields.as_str() == "{}" { "" } else { fields.as_str() };
+        let (step, origin) = (&*self.step, target.as_str());
+        let text = with_fields(message.as_str(), fields.as_str());
         match level {
-            0 | 1 => tracing::error!(step, origin, fields, "{text}"),
+            0 | 1 => {
+                tracing::error!(step, origin, "{text}");
+                // An error that does not end the step belongs to the results as a warning does.
+                self.keep(text);
+            }
             2 => self.warn(text),
-            3 => tracing::info!(step, origin, fields, "{text}"),
-            4 => tracing::debug!(step, origin, fields, "{text}"),
-            _ => tracing::trace!(step, origin, fields, "{text}"),
+            3 => tracing::info!(step, origin, "{text}"),
+            4 => tracing::debug!(step, origin, "{text}"),
+            _ => tracing::trace!(step, origin, "{text}"),
         }
     }
 

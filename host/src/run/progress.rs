@@ -1,10 +1,26 @@
 //! Progress: a bar on a terminal, plain lines elsewhere, each at most every few seconds.
 
 use crate::plugin::ProgressSink;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
-use std::sync::{Arc, Mutex};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
+
+/// All bars; they step aside while a line is written.
+static BARS: LazyLock<MultiProgress> =
+    LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
+
+/// Standard error for log messages, which do not tear the bars.
+pub struct BesideBars;
+
+impl Write for BesideBars {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        BARS.suspend(|| std::io::stderr().write(bytes))
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
 
 /// What a run shows while it works, on standard error.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,7 +35,7 @@ impl Console {
     /// A line of its own.
     pub fn line(self, text: &str) {
         if self == Self::Shown {
-            eprintln!("{text}");
+            BARS.suspend(|| eprintln!("{text}"));
         }
     }
 
@@ -36,7 +52,7 @@ impl Console {
 }
 
 fn bar(name: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+    let bar = BARS.add(ProgressBar::no_length());
     let style = ProgressStyle::with_template("{prefix:.bold} {wide_bar} {msg} {pos}/{len} {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_prefix(name.to_string());

@@ -71,6 +71,10 @@ impl Evaluate {
                 .filter_map(|name| keys.component(name, &keys.place(), &[Kind::Metric], None))
                 .collect(),
         };
+        if metrics.is_empty() && keys.node("metrics").is_some() {
+            let at = keys.place_of("metrics");
+            keys.problem(Diagnostic::error(at, "`metrics` is empty: name one"));
+        }
         for call in &metrics {
             if call.component.metric_info().shape != Shape::Row {
                 let title = format!("`{}` does not score single rows", call.component.id);

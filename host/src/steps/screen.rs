@@ -17,7 +17,6 @@ use crate::plugin::{Kind, Metric, Scope, Services, Shape, Strategy};
 use crate::run::{Outputs, StepCx, json_bytes};
 use anyhow::{Result, ensure};
 use serde_json::{Value as Json, json};
-use std::collections::HashSet;
 
 /// What is screened, and how.
 pub struct Screen {
@@ -77,11 +76,11 @@ impl Against {
 }
 
 /// The knockouts whose effects on all other genes are written.
-enum EffectsOf {
+struct EffectsOf {
     /// So many, by mean impact.
-    Top(usize),
-    /// These genes.
-    Genes(Vec<String>),
+    top: usize,
+    /// The single knockouts of these genes; the report speaks of them too.
+    genes: Vec<String>,
 }
 
 const EFFECTS: usize = 50;
@@ -113,10 +112,7 @@ impl Screen {
 
     /// See [`super::Action::spec`].
     pub fn spec(&self) -> Json {
-        let effects = match &self.effects {
-            EffectsOf::Top(n) => json!(n),
-            EffectsOf::Genes(genes) => json!(genes),
-        };
+        let effects = json!({ "top": self.effects.top, "genes": self.effects.genes });
         json!({
             "knockouts": self.knockouts.describe(), "impact": self.impacts.iter().map(Impact::spec).collect::<Json>(),
             "anchor": self.anchor, "effects": effects, "groups": self.groups,
@@ -138,6 +134,9 @@ impl Screen {
             Shot { screen: self, model: &model, cells: &cells, measures: &measures, host: &cx.services };
         let manifest = impacts::write_parts(&shot, &strategy, &cx.path("impacts"))?;
         let table = ImpactTable::read(&cx.path("impacts"), &cells)?;
+        if table.len() == 0 {
+            cx.services.warn(format!("{} proposed no knockout in these cells", self.knockouts.full_name()));
+        }
         let genes = genes::summarise(&table, &cells, self.groups.as_deref())?;
         cx.write("genes.csv", &genes::write_csv(&genes, &cells)?)?;
         // Rankings for people use the excess over a knockout without consequence, where there is one.
@@ -150,7 +149,7 @@ impl Screen {
             "knockouts": table.len(), "cells": cells.len(), "genes": cells.n_genes(),
             "model": model.fitted.name(), "impacts": manifest["impacts"], "strategy": self.knockouts.full_name(),
             "anchor": self.anchor, "top": top, "shown": manifest["impacts"][shown],
-            "keystones": genes::top(&genes, &measures[shown].column, &cells, 20),
+            "keystones": genes::keystones(&genes, &measures[shown].column, &cells, &self.effects.genes),
         });
         cx.write("screen.json", &json_bytes(&summary)?)?;
         Ok(Outputs { summary, ..Outputs::default() })
@@ -177,14 +176,11 @@ impl Screen {
 
     /// The knockouts whose effects are written, and their names.
     fn effects_of(&self, table: &ImpactTable, cells: &Cells) -> Result<(Vec<Knockouts>, Vec<String>)> {
-        let ranked = table.rows_by_knockout(cells);
-        let chosen: Vec<_> = match &self.effects {
-            EffectsOf::Top(n) => ranked.into_iter().take(*n).collect(),
-            EffectsOf::Genes(genes) => {
-                super::prepare::find_genes(&cells.var, genes, "effects")?;
-                ranked.into_iter().filter(|r| genes.contains(&r.label)).collect()
-            }
-        };
+        let EffectsOf { top, genes } = &self.effects;
+        super::prepare::find_genes(&cells.var, genes, "effects")?;
+        let ranked = table.rows_by_knockout(cells).into_iter().enumerate();
+        let wanted = ranked.filter(|(i, r)| i < top || genes.contains(&r.label));
+        let chosen: Vec<_> = wanted.map(|(_, r)| r).collect();
         let labels = chosen.iter().map(|r| r.label.clone()).collect();
         Ok((chosen.into_iter().map(|r| table.knockouts.select(r.rows)).collect(), labels))
     }
@@ -283,7 +279,10 @@ fn read_impacts(keys: &mut Keys<'_>, anchored: bool) -> Option<Vec<Impact>> {
     let words: Vec<&'static str> = AGAINST.iter().map(|(word, _)| *word).collect();
     let mut asked: Vec<Option<&'static str>> = vec![];
     let calls = keys.calls("impact", Kind::Metric, &mut |k| asked.push(k.word("against", &words)))?;
-    let mut seen = HashSet::new();
+    if calls.is_empty() {
+        let at = keys.place_of("impact");
+        keys.problem(Diagnostic::error(at, "`impact` is empty: name a metric"));
+    }
     let mut impacts = vec![];
     for (call, word) in calls.into_iter().zip(asked) {
         let info = call.component.metric_info();
@@ -315,22 +314,29 @@ fn read_impacts(keys: &mut Keys<'_>, anchored: bool) -> Option<Vec<Impact>> {
                 Diagnostic::error(call.at.clone(), title).help("against = \"observed\" or \"observed-null\""),
             );
         }
-        seen.insert(call.name.clone());
         impacts.push(Impact { call, against });
     }
     Some(impacts)
 }
 
 fn read_effects(keys: &mut Keys<'_>) -> EffectsOf {
+    let none = || EffectsOf { top: EFFECTS, genes: vec![] };
     match keys.node("effects").map(|n: &Node| &n.value) {
-        None => EffectsOf::Top(EFFECTS),
-        Some(Value::Integer(n)) if *n >= 0 => EffectsOf::Top(*n as usize),
-        Some(Value::List(_)) => EffectsOf::Genes(keys.texts("effects").unwrap_or_default()),
+        None => none(),
+        Some(Value::Integer(n)) if *n >= 0 => EffectsOf { top: *n as usize, ..none() },
+        Some(Value::List(_)) => EffectsOf { top: 0, genes: keys.texts("effects").unwrap_or_default() },
+        Some(Value::Table(_)) => {
+            let read = |k: &mut Keys<'_>| EffectsOf {
+                top: k.count("top", 0).map_or(EFFECTS, |n| n as usize),
+                genes: k.texts("genes").unwrap_or_default(),
+            };
+            keys.inner("effects", read).unwrap_or_else(none)
+        }
         Some(_) => {
             let at = keys.place_of("effects");
-            let title = "`effects` is a number of knockouts, or a list of genes";
+            let title = "`effects` is a number of knockouts, a list of genes, or { top = …, genes = […] }";
             keys.problem(Diagnostic::error(at, title));
-            EffectsOf::Top(EFFECTS)
+            none()
         }
     }
 }

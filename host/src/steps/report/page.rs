@@ -134,15 +134,26 @@ impl Page {
         }
         self.chart(charts::keystones(genes, "mean impact over the cells that express the gene"));
         self.gene_table(genes);
-        let always = list(genes).iter().filter(|g| g["presence"].as_f64().is_some_and(|p| p > 0.98)).count();
-        if always > 0 {
+        self.always_on(genes);
+        self.add("<p class=\"note\">Lines: normal 95 % intervals of the mean over cells; they hold the spread of cells, not the model's own error.</p>");
+    }
+
+    /// Of a gene that nearly every cell expresses, the model has hardly seen the absence.
+    fn always_on(&mut self, genes: &Json) {
+        let always = list(genes).iter().filter(|g| g["presence"].as_f64().is_some_and(|p| p > 0.98));
+        let named: Vec<String> = always
+            .map(|g| {
+                format!("{} ({})", escape(g["gene"].as_str().unwrap_or_default()), percent(&g["presence"]))
+            })
+            .collect();
+        if !named.is_empty() {
             let _ = write!(
                 self.html,
-                "<p class=\"warning\">{always} of these genes are expressed in more than 98 % of the cells: the model \
-                 has hardly seen a cell without them, so their impacts are extrapolated.</p>"
+                "<p class=\"warning\"><b>Expressed in nearly all cells: {}.</b> The model has hardly seen a cell \
+                 without them, so their impacts are extrapolated.</p>",
+                named.join(", ")
             );
         }
-        self.add("<p class=\"note\">Lines: normal 95 % intervals of the mean over cells; they hold the spread of cells, not the model's own error.</p>");
     }
 
     /// A screen without single knockouts has a list of names only.
@@ -356,6 +367,6 @@ mod tests {
         let html = render(&content);
         assert!(!html.contains("<script>alert"));
         assert!(html.contains("No model was evaluated here"));
-        assert!(html.contains("expressed in more than 98 %"));
+        assert!(html.contains("Expressed in nearly all cells"));
     }
 }

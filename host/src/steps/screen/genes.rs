@@ -170,13 +170,16 @@ pub fn write_csv(genes: &[GeneSummary], cells: &Cells) -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-/// The first genes by one metric over all cells, for the console and the report.
-pub fn top(genes: &[GeneSummary], metric: &str, cells: &Cells, n: usize) -> Json {
+/// How many genes the console and the report show.
+const SHOWN: usize = 20;
+
+/// The first genes by one metric over all cells, and those asked for, for the console and the report.
+pub fn keystones(genes: &[GeneSummary], metric: &str, cells: &Cells, asked: &[String]) -> Json {
     let number = |x: f64| x.is_finite().then_some(x);
     genes
         .iter()
         .filter(|g| g.group == ALL && g.metric == metric)
-        .take(n)
+        .filter(|g| g.rank <= SHOWN || asked.contains(&cells.var.names[g.gene as usize]))
         .map(|g| {
             json!({
                 "gene": cells.var.names[g.gene as usize], "rank": g.rank, "cells": g.cells, "presence": g.presence,
