@@ -6,6 +6,7 @@ mod support;
 
 mod accuracy;
 mod diagnostics;
+mod examples;
 mod inputs;
 mod outputs;
 mod real_data;

@@ -14,10 +14,15 @@ pub fn bin_dir() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_lacuna")).parent().unwrap().to_path_buf()
 }
 
-/// A cargo command for this profile, this target folder, without the network.
+/// A cargo command in this workspace, for this profile and target folder.
 pub fn cargo(arguments: &[&str]) -> Command {
+    cargo_in(&root(), arguments, bin_dir().parent().unwrap())
+}
+
+/// A cargo command in some workspace, for this profile.
+pub fn cargo_in(workspace: &Path, arguments: &[&str], target: &Path) -> Command {
     let mut command = Command::new(env!("CARGO"));
-    command.current_dir(root()).args(arguments).arg("--target-dir").arg(bin_dir().parent().unwrap());
+    command.current_dir(workspace).args(arguments).arg("--target-dir").arg(target);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }

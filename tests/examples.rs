@@ -1,0 +1,53 @@
+//! The examples that simulate their data, as a user runs them.
+
+use crate::support::{bin_dir, cargo_in, lacuna, root, succeed, text};
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn quickstart_prints_keystone_genes_and_draws_a_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = lacuna(&["run", "--run-dir"]);
+    let said = succeed(command.arg(dir.path()).arg(root().join("examples/quickstart")).output().unwrap());
+    assert!(said.contains("Keystone genes of screen") && said.contains("beats every baseline"), "{said}");
+    draws(&dir.path().join("report.html"));
+}
+
+/// Opens a page in a browser: each place for a plot has to hold one. Without a browser this is skipped with the
+/// reason; in CI it fails.
+fn draws(page: &Path) {
+    let profile = tempfile::tempdir().unwrap();
+    let mut browser = Command::new("chromium");
+    browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
+    browser.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+    browser.arg(format!("--user-data-dir={}", profile.path().display()));
+    browser.args(["--virtual-time-budget=20000", "--dump-dom"]).arg(format!("file://{}", page.display()));
+    let output = match browser.output() {
+        Ok(output) => output,
+        Err(e) if std::env::var_os("CI").is_none() => return println!("skipped: no chromium ({e})"),
+        Err(e) => panic!("no chromium: {e}"),
+    };
+    let dom = text(&output.stdout);
+    let (places, drawn) = (dom.matches("id=\"chart-").count(), dom.matches("class=\"marks\"").count());
+    assert!(places >= 6, "{places} places for plots");
+    assert_eq!(drawn, places, "plots drawn, and places for them");
+}
+
+#[test]
+fn a_third_partys_metric_in_its_own_workspace_is_built_and_used() {
+    let folder = root().join("examples/first-plugin");
+    assert!(std::fs::read_to_string(folder.join("src/lib.rs")).unwrap().lines().count() <= 30);
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-plugin");
+    succeed(cargo_in(&folder, &["build", "--quiet", "--locked"], &target).output().unwrap());
+    let profile = bin_dir().file_name().unwrap().to_str().unwrap().to_string();
+    let library = target.join(profile).join("libfirst_plugin.so");
+    let inspected = succeed(lacuna(&["plugin", "inspect"]).arg(&library).output().unwrap());
+    assert!(inspected.contains("metric hellinger") && inspected.contains("floor = 0.0"), "{inspected}");
+    let dir = tempfile::tempdir().unwrap();
+    let set = format!("plugins.first-plugin.path={:?}", library.display().to_string());
+    let mut command = lacuna(&["run", "--quiet", "--set", &set, "--run-dir"]);
+    let said = succeed(command.arg(dir.path()).arg(&folder).output().unwrap());
+    assert!(said.contains("first-plugin/hellinger against predicted-null"), "{said}");
+    let genes = std::fs::read_to_string(dir.path().join("steps/screen/genes.csv")).unwrap();
+    assert!(genes.contains("all,hellinger,") && genes.contains("all,bray-curtis,"));
+}
