@@ -5,8 +5,10 @@
 mod support;
 
 mod accuracy;
+mod boundary;
 mod diagnostics;
 mod examples;
+mod host_steps;
 mod inputs;
 mod outputs;
 mod real_data;

@@ -1,7 +1,7 @@
 //! Plugins: where they are looked for, how a file is judged before its code runs, and how they are called.
 //!
-//! A candidate passes three gates. [`inspect`] parses the file as data. [`probe`] loads an unknown file in a
-//! child process first, since loading a damaged library can kill the process. [`load`] compares layouts and
+//! A candidate passes three gates. `inspect` parses the file as data. `probe` loads an unknown file in a
+//! child process first, since loading a damaged library can kill the process. `load` compares layouts and
 //! reads the manifest. What does not pass is kept with its reason, in one sentence.
 
 mod call;
@@ -11,6 +11,7 @@ mod load;
 mod manifest;
 mod probe;
 mod registry;
+mod segments;
 mod services;
 
 /// A text in one line, without control characters, as the end of a sentence.

@@ -147,7 +147,8 @@ impl<'a> Cells<'a> {
     }
 }
 
-/// Cells that a plugin makes. Built row by row; values that are not above 0 are left out.
+/// Cells that a plugin makes. Built row by row; values of 0 or less are left out. (One that is not a number is
+/// kept, so that the host refuses it.)
 #[derive(Debug, Clone)]
 pub struct OwnedCells {
     values: Vec<f32>,
@@ -184,7 +185,7 @@ impl OwnedCells {
     pub fn push(&mut self, name: impl Into<String>, values: &[f32]) {
         assert_eq!(values.len(), self.gene_names.len(), "one value for each gene");
         let mut total = 0.0;
-        for (j, &value) in values.iter().enumerate().filter(|(_, v)| **v > 0.0) {
+        for (j, &value) in values.iter().enumerate().filter(|(_, v)| **v > 0.0 || v.is_nan()) {
             self.indices.push(j as u32);
             self.values.push(value);
             total += f64::from(value);
@@ -284,6 +285,14 @@ mod tests {
         assert_eq!(profile, [0.25, 0.0, 0.75]);
         cells.write_profile(1, &mut profile);
         assert_eq!(profile, [0.0; 3]);
+    }
+
+    #[test]
+    fn a_value_that_is_not_a_number_is_not_taken_for_an_absent_gene() {
+        let mut cells = OwnedCells::new(vec!["a".into(), "b".into(), "c".into()]);
+        cells.push("c0", &[f32::NAN, -1.0, 2.0]);
+        let values = cells.to_view().csr.values.to_vec();
+        assert!(values[0].is_nan() && values[1..] == [2.0], "{values:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Glue between the author's traits and the border, for the expansion of [`plugin!`](crate::plugin). No promise.
 //!
-//! Every entry goes through [`guard`]: it remembers the call's host for logging, and turns a panic into an
+//! Every entry goes through `guard`: it remembers the call's host for logging, and turns a panic into an
 //! error with its place.
 
 use crate::component::{
@@ -17,6 +17,7 @@ use lacuna_abi::{
 use ndarray::ArrayView2;
 use std::any::Any;
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, Once};
 
@@ -33,16 +34,30 @@ pub(crate) fn current_host() -> Option<HostRef> {
     HOSTS.with(|hosts| hosts.borrow().last().cloned())
 }
 
-/// A library has its own std, hence its own panic hook and its own tracing dispatcher.
-fn install(host: &HostRef) {
+/// A library has its own std, hence its own panic hook: it keeps the place, which only the hook is told.
+fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         panic::set_hook(Box::new(|info| {
             let place = info.location().map(|l| format!("{}:{}:{}", l.file(), l.line(), l.column()));
             LAST_PANIC.with(|last| *last.borrow_mut() = place);
         }));
-        forward::install(host);
     });
+}
+
+/// A library has its own tracing dispatcher too.
+fn install(host: &HostRef) {
+    static ONCE: Once = Once::new();
+    install_hook();
+    ONCE.call_once(|| {
+        forward::install(host);
+        #[cfg(lacuna_abi_appended)]
+        tracing::info!("the host's appended method answers {}", host.appended());
+    });
+}
+
+fn last_place() -> Option<String> {
+    LAST_PANIC.with(|last| last.borrow_mut().take())
 }
 
 fn with_host<T>(host: &HostRef, body: impl FnOnce() -> T) -> T {
@@ -65,9 +80,13 @@ fn panic_message(payload: Payload) -> String {
         .map(|s| (*s).to_string())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".into());
-    // The payload's own drop may panic, which must not leave this function either.
-    let _ = panic::catch_unwind(AssertUnwindSafe(move || drop(payload)));
+    discard(payload);
     message
+}
+
+/// Drops what was thrown. That may panic, which must not leave this function; what is thrown then is leaked.
+fn discard(payload: Payload) {
+    panic::catch_unwind(AssertUnwindSafe(move || drop(payload))).unwrap_or_else(std::mem::forget);
 }
 
 fn guard<T>(host: &HostRef, body: impl FnOnce() -> Result<T>) -> PResult<T> {
@@ -76,7 +95,7 @@ fn guard<T>(host: &HostRef, body: impl FnOnce() -> Result<T>) -> PResult<T> {
         Ok(Ok(value)) => RResult::ROk(value),
         Ok(Err(error)) => RResult::RErr(error.into()),
         Err(payload) => {
-            let place = LAST_PANIC.with(|last| last.borrow_mut().take()).unwrap_or_default();
+            let place = last_place().unwrap_or_default();
             let message = panic_message(payload);
             RResult::RErr(PluginError {
                 kind: ErrorKind::PANIC,
@@ -92,8 +111,13 @@ pub(crate) fn parallel<F: Fn(usize) + Sync>(host: &HostRef, n: usize, body: &F) 
     let first_panic: Mutex<Option<(Payload, Option<String>)>> = Mutex::new(None);
     let guarded = |i: usize| {
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| with_host(host, || body(i)))) {
-            let place = LAST_PANIC.with(|last| last.borrow_mut().take());
-            first_panic.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert((payload, place));
+            let place = last_place();
+            let mut first = first_panic.lock().unwrap_or_else(|e| e.into_inner());
+            if first.is_none() {
+                *first = Some((payload, place));
+            } else {
+                discard(payload);
+            }
         }
     };
     crate::context::run(host, n, &guarded);
@@ -105,8 +129,13 @@ pub(crate) fn parallel<F: Fn(usize) + Sync>(host: &HostRef, n: usize, body: &F) 
 
 /// The manifest, or the panic of one of the author's defaults as `{"error": …}`.
 pub fn manifest(make: impl FnOnce() -> String) -> abi::RString {
+    install_hook();
     let text = panic::catch_unwind(AssertUnwindSafe(make));
-    text.unwrap_or_else(|payload| serde_json::json!({ "error": panic_message(payload) }).to_string()).into()
+    let error = |payload| {
+        let place = last_place().map(|place| format!(" (at {place})")).unwrap_or_default();
+        serde_json::json!({ "error": panic_message(payload) + &place }).to_string()
+    };
+    text.unwrap_or_else(error).into()
 }
 
 /// The answer when a plugin has no component of that name.
@@ -119,37 +148,73 @@ fn build<C: Component>(params: &str) -> Result<C> {
     C::new(C::Config::parse(&value).map_err(Error::Parameters)?)
 }
 
+/// Something of the author's that the host holds. Its drop may panic, which must not cross the border either.
+struct Held<T> {
+    value: Option<T>,
+    /// Who is told of that: the step's host for a component, which lives no longer than its step.
+    host: Option<HostRef>,
+}
+
+impl<T> Deref for Held<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect("held until it is dropped")
+    }
+}
+
+impl<T> Drop for Held<T> {
+    fn drop(&mut self) {
+        let value = self.value.take();
+        let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(value))) else { return };
+        let (place, name) = (last_place().unwrap_or_default(), std::any::type_name::<T>());
+        let message = panic_message(payload);
+        let tell = || tracing::warn!("{name} panicked while it was dropped, at {place}: {message}");
+        match &self.host {
+            Some(host) => with_host(host, tell),
+            None => tell(),
+        }
+    }
+}
+
 /// A component behind the border.
-struct Entry<C>(C);
+struct Entry<C>(Held<C>);
 /// A fitted model behind the border; shared, since a simulation hands out its truth more than once.
-struct FittedEntry<F>(Arc<F>);
+struct FittedEntry<F>(Arc<Held<F>>);
 /// A simulation behind the border.
 struct SimulationEntry<T> {
     host: HostRef,
-    simulation: Simulation<Arc<T>>,
+    simulation: Simulation<Arc<Held<T>>>,
+}
+
+fn entry<C: Component>(params: &str, host: &HostRef) -> Result<Entry<C>> {
+    Ok(Entry(Held { value: Some(build(params)?), host: Some(host.clone()) }))
 }
 
 /// Makes a simulator.
 pub fn simulator<C: Simulator>(params: &str, host: &HostRef) -> PResult<abi::SimulatorBox> {
-    guard(host, || Ok(abi::SimulatorApi_TO::from_value(Entry(build::<C>(params)?), TD_Opaque)))
+    guard(host, || Ok(abi::SimulatorApi_TO::from_value(entry::<C>(params, host)?, TD_Opaque)))
 }
 
 /// Makes a model.
 pub fn model<C: Model>(params: &str, host: &HostRef) -> PResult<abi::ModelBox> {
-    guard(host, || Ok(abi::ModelApi_TO::from_value(Entry(build::<C>(params)?), TD_Opaque)))
+    guard(host, || Ok(abi::ModelApi_TO::from_value(entry::<C>(params, host)?, TD_Opaque)))
 }
 
 /// Makes a strategy.
 pub fn strategy<C: Strategy>(params: &str, host: &HostRef) -> PResult<abi::StrategyBox> {
-    guard(host, || Ok(abi::StrategyApi_TO::from_value(Entry(build::<C>(params)?), TD_Opaque)))
+    guard(host, || Ok(abi::StrategyApi_TO::from_value(entry::<C>(params, host)?, TD_Opaque)))
 }
 
 /// Makes a metric.
 pub fn metric<C: Metric>(params: &str, host: &HostRef) -> PResult<abi::MetricBox> {
-    guard(host, || Ok(abi::MetricApi_TO::from_value(Entry(build::<C>(params)?), TD_Opaque)))
+    guard(host, || Ok(abi::MetricApi_TO::from_value(entry::<C>(params, host)?, TD_Opaque)))
 }
 
-fn fitted_box<F: Fitted>(fitted: Arc<F>) -> abi::FittedBox {
+fn held<F: Fitted>(fitted: F) -> Arc<Held<F>> {
+    Arc::new(Held { value: Some(fitted), host: None })
+}
+
+fn fitted_box<F: Fitted>(fitted: Arc<Held<F>>) -> abi::FittedBox {
     abi::FittedApi_TO::from_value(FittedEntry(fitted), TD_Opaque)
 }
 
@@ -161,13 +226,13 @@ impl<C: Simulator> abi::SimulatorApi for Entry<C> {
     fn simulate(&self, host: HostRef) -> PResult<abi::SimulationBox> {
         guard(&host, || {
             let Simulation { cells, network, truth } = self.0.simulate(&context(&host))?;
-            let simulation = Simulation { cells, network, truth: Arc::new(truth) };
+            let simulation = Simulation { cells, network, truth: held(truth) };
             let entry = SimulationEntry { host: host.clone(), simulation };
             Ok(abi::SimulationApi_TO::from_value(entry, TD_Opaque))
         })
     }
     fn load_truth(&self, host: HostRef, bytes: RSlice<'_, u8>) -> PResult<abi::FittedBox> {
-        guard(&host, || Ok(fitted_box(Arc::new(C::Truth::load(bytes.as_slice())?))))
+        guard(&host, || Ok(fitted_box(held(C::Truth::load(bytes.as_slice())?))))
     }
 }
 
@@ -198,11 +263,11 @@ impl<C: Model> abi::ModelApi for Entry<C> {
                 perturbations: training.perturbations().into_option().map(Knockouts::from_ref),
                 network: network.map_err(Error::Data)?,
             };
-            Ok(fitted_box(Arc::new(self.0.fit(&training, &context(&host))?)))
+            Ok(fitted_box(held(self.0.fit(&training, &context(&host))?)))
         })
     }
     fn load(&self, host: HostRef, bytes: RSlice<'_, u8>) -> PResult<abi::FittedBox> {
-        guard(&host, || Ok(fitted_box(Arc::new(C::Fitted::load(bytes.as_slice())?))))
+        guard(&host, || Ok(fitted_box(held(C::Fitted::load(bytes.as_slice())?))))
     }
 }
 
@@ -250,6 +315,10 @@ impl<F: Fitted> abi::FittedApi for FittedEntry<F> {
             };
             self.0.tables()?.into_iter().map(named).collect()
         })
+    }
+    #[cfg(lacuna_abi_appended)]
+    fn appended(&self) -> u64 {
+        2
     }
 }
 

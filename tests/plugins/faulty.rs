@@ -3,6 +3,7 @@
 use lacuna_sdk::arrow::{ArrayRef, Float64Array, StringArray};
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::{table, tracing};
+use std::io::Write;
 use std::panic::panic_any;
 use std::sync::Arc;
 
@@ -92,8 +93,14 @@ config! {
     }
 }
 
-/// The manifest states defaults, so that a default that panics is a manifest that panics.
+/// The manifest states defaults, so that a default that panics is a manifest that panics. The log shows which
+/// processes have loaded the library.
 fn default_fault() -> Fault {
+    if let Some(log) = std::env::var_os("FAULTY_LOG") {
+        let log = std::fs::File::options().append(true).open(log);
+        let written = log.and_then(|mut log| writeln!(log, "{}", std::process::id()));
+        written.expect("the test has made the file");
+    }
     assert!(std::env::var_os("FAULTY_MANIFEST").is_none(), "panic in a default\nof two lines");
     Fault::Nowhere
 }

@@ -1,4 +1,4 @@
-//! A whole plugin: the Hellinger distance between two profiles.
+//! A whole plugin: the Hellinger distance between two profiles, 0 (equal) to 1 (nothing shared).
 use lacuna_sdk::prelude::*;
 
 config! {
@@ -9,7 +9,6 @@ config! {
         floor: f64 = 0.0,
     }
 }
-/// √(½ Σ(√a − √b)²), from 0 (equal) to 1 (nothing shared).
 pub struct Hellinger(HellingerConfig);
 
 impl Component for Hellinger {
@@ -24,7 +23,8 @@ impl Metric for Hellinger {
     const INFO: MetricInfo = MetricInfo { range: (0.0, 1.0), ..MetricInfo::ERROR };
     fn row(&self, row: &Row) -> Result<f64> {
         let root = |p: &f32| if f64::from(*p) < self.0.floor { 0.0 } else { f64::from(*p).sqrt() };
-        Ok((row.before.iter().zip(row.after).map(|(b, a)| (root(b) - root(a)).powi(2)).sum::<f64>() / 2.0).sqrt())
+        let squares = row.before.iter().zip(row.after).map(|(b, a)| (root(b) - root(a)).powi(2));
+        Ok((squares.sum::<f64>() / 2.0).sqrt())
     }
 }
 plugin! { name: "first-plugin", metrics: [Hellinger] }

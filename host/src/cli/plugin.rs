@@ -103,22 +103,24 @@ fn plugin_json(plugin: &Plugin) -> Json {
 fn inspect(args: &InspectArgs) -> Result<u8> {
     let path = PathBuf::from(&args.name);
     let is_file = path.is_file();
-    let named = if is_file { vec![path.clone()] } else { vec![] };
-    let registry = Registry::load(&named, &args.place.plugin_dir, args.place.project.as_deref());
-    if let Some(failure) = registry.failures.iter().find(|f| is_file && f.path == path) {
+    let registry = if is_file {
+        // Alone, so that a file can be looked at where another plugin has its name.
+        Registry::of_file(&path)
+    } else {
+        Registry::load(&[], &args.place.plugin_dir, args.place.project.as_deref())
+    };
+    if let Some(failure) = registry.failures.iter().find(|_| is_file) {
         eprintln!("error: {} is not used: {}", shown(&path), failure.reason);
         return Ok(FAILED);
     }
     let found = find(&registry, &args.name, is_file.then_some(path));
     if found.is_empty() {
-        let names: Vec<&str> = registry
-            .plugins
-            .iter()
-            .flat_map(|p| {
-                std::iter::once(&p.manifest.name).chain(p.manifest.components.iter().map(|c| &c.id))
-            })
-            .map(String::as_str)
-            .collect();
+        let mut names: Vec<String> = registry.plugins.iter().map(|p| p.manifest.name.clone()).collect();
+        for (plugin, component) in registry.components() {
+            let full = args.name.contains('/');
+            names.push(if full { plugin.full_name(&component.id) } else { component.id.clone() });
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let hint = nearest(&args.name, &names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
         eprintln!("error: there is no plugin, component or library file `{}`{hint}", args.name);
         return Ok(WRONG);

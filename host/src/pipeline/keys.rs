@@ -518,14 +518,8 @@ pub fn lookup_problem(
             Diagnostic::error(at.clone(), format!("`{name}` is a {kind}; a {kinds} is expected here"))
         }
         LookupError::Unknown(names) => {
-            let mut title = format!("no plugin has a {kinds} `{name}`");
-            if !registry.failures.is_empty() {
-                title += &format!(
-                    " ({} librar{} did not load: see `lacuna plugin list`)",
-                    registry.failures.len(),
-                    if registry.failures.len() == 1 { "y" } else { "ies" }
-                );
-            }
+            let failed = registry.failure_behind(name).map(|f| format!(" ({f})")).unwrap_or_default();
+            let title = format!("no plugin has a {kinds} `{name}`{failed}");
             Diagnostic::error(at.clone(), title).suggest(name, names.iter().map(String::as_str))
         }
     }

@@ -1,7 +1,7 @@
 //! A resolved pipeline: what runs, in which order.
 
-use super::diagnostics::Place;
-use super::diagnostics::Sources;
+use super::diagnostics::{Place, Sources};
+use super::keys::PortType;
 use crate::plugin::Registry;
 use crate::steps::Action;
 use std::path::PathBuf;
@@ -32,6 +32,8 @@ pub struct Step {
     pub seed: u64,
     /// The obs column whose groups it runs for, one by one.
     pub by: Option<String>,
+    /// What it gives, main port first.
+    pub ports: Vec<(&'static str, PortType)>,
     /// What it does.
     pub action: Action,
 }

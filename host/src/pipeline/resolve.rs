@@ -286,8 +286,10 @@ fn step(
         Used::Component(found) => Action::of_component(found.1.kind.clone(), &mut keys),
     };
     keys.finish();
+    let Ports::Known(ports) = &head.ports else { return None };
     Some(Step {
         name: head.name.clone(),
+        ports: ports.clone(),
         at: head.at.clone(),
         seed: own_seed.unwrap_or_else(|| step_seed(pipeline_seed, &head.name)),
         by,

@@ -145,7 +145,7 @@ impl Simulator {
     }
 
     fn fitted(&self, inner: abi::FittedBox) -> Fitted {
-        Fitted { inner, name: self.name.clone(), info: self.info.clone() }
+        Fitted::new(inner, &self.name, &self.info)
     }
 }
 
@@ -187,13 +187,13 @@ impl Model {
     pub fn fit(&self, host: &Services, training: &Training<'_>) -> Result<Fitted> {
         let record = abi::TrainingApi_TO::from_ptr(training, TD_Opaque);
         let inner = answered(&self.name, host, self.inner.fit(host.host_ref(), record))?;
-        Ok(Fitted { inner, name: self.name.clone(), info: self.info.clone() })
+        Ok(Fitted::new(inner, &self.name, &self.info))
     }
 
     /// Loads a fitted model.
     pub fn load(&self, host: &Services, bytes: &[u8]) -> Result<Fitted> {
         let inner = answered(&self.name, host, self.inner.load(host.host_ref(), RSlice::from_slice(bytes)))?;
-        Ok(Fitted { inner, name: self.name.clone(), info: self.info.clone() })
+        Ok(Fitted::new(inner, &self.name, &self.info))
     }
 }
 
@@ -247,6 +247,12 @@ impl abi::ScreenApi for ScreenQuery<'_> {
 }
 
 impl Fitted {
+    fn new(inner: abi::FittedBox, name: &str, info: &ModelInfo) -> Self {
+        #[cfg(lacuna_abi_appended)]
+        tracing::info!("the model's appended method answers {}", inner.appended());
+        Self { inner, name: name.into(), info: info.clone() }
+    }
+
     /// What the model declares.
     pub fn info(&self) -> &ModelInfo {
         &self.info
@@ -560,8 +566,8 @@ fn copy_cells(view: &CellsView<'_>) -> Result<Cells> {
         view.library.len()
     );
     let info = &view.info;
-    let obs = copy_frame(x.n_rows(), |i| info.cell_name(i), info.obs_names(), |n| info.obs(n))?;
-    let var = copy_frame(x.n_cols, |j| info.gene_name(j), info.var_names(), |n| info.var(n))?;
+    let obs = copy_frame(("cell", x.n_rows()), |i| info.cell_name(i), info.obs_names(), |n| info.obs(n))?;
+    let var = copy_frame(("gene", x.n_cols), |j| info.gene_name(j), info.var_names(), |n| info.var(n))?;
     let cells = Cells { x, obs, var, ids: view.ids.to_vec(), library: view.library.to_vec() };
     check_values(&cells)?;
     Ok(cells)
@@ -579,13 +585,17 @@ fn check_values(cells: &Cells) -> Result<()> {
 }
 
 fn copy_frame<'a>(
-    rows: usize,
+    (row, rows): (&str, usize),
     name: impl Fn(usize) -> RStr<'a>,
     columns: RVec<RString>,
     column: impl Fn(RStr<'_>) -> ROption<ArrowPair>,
 ) -> Result<Frame> {
     let mut frame = Frame::of_names((0..rows).map(|i| name(i).as_str().to_string()).collect());
-    ensure!(frame.clone().make_names_unique() == 0, "names that are not unique");
+    let mut seen = HashSet::new();
+    for (i, name) in frame.names.iter().enumerate() {
+        ensure!(!name.is_empty(), "{row} number {} has no name", i + 1);
+        ensure!(seen.insert(name), "two {row}s are named `{name}`");
+    }
     for key in columns {
         let Some(pair) = column(key.as_str().into()).into_option() else { continue };
         let values: ArrayRef = pair.into_array().map_err(|e| anyhow::anyhow!("column {key}: {e}"))?;

@@ -101,6 +101,9 @@ fn check_complete(file: &object::File<'_>, len: u64) -> Result<(), Refusal> {
     if end > len {
         return Err(Refusal::Unusable(format!("it is cut off or damaged: {len} bytes of at least {end}")));
     }
+    if !super::segments::fit(file) {
+        return Err(Refusal::Unusable("it is damaged: its segments and sections do not fit together".into()));
+    }
     Ok(())
 }
 

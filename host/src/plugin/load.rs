@@ -48,6 +48,10 @@ fn open(path: &Path) -> Result<PluginModuleRef, String> {
     // SAFETY: as above, and the library is forgotten below, hence never unloaded.
     let module = unsafe { lacuna_abi::open_module(header) };
     std::mem::forget(library);
+    #[cfg(lacuna_abi_appended)]
+    if let Ok(module) = module {
+        tracing::info!("the plugin's appended field is {:?}", module.appended().map(|field| field()));
+    }
     module
 }
 

@@ -61,6 +61,14 @@ impl Registry {
         registry
     }
 
+    /// Loads one library and nothing else.
+    pub fn of_file(path: &Path) -> Self {
+        let (mut registry, mut loaded) = (Self::default(), vec![]);
+        registry.try_candidate(Candidate { path: path.into(), origin: Origin::Named }, &mut loaded);
+        registry.plugins = loaded.into_iter().map(|(_, plugin)| plugin).collect();
+        registry
+    }
+
     fn try_candidate(
         &mut self,
         Candidate { path, origin }: Candidate,
@@ -119,6 +127,19 @@ impl Registry {
             (None, _, Some((_, other))) => Err(LookupError::OtherKind(other.kind.clone())),
             (None, _, None) => Err(LookupError::Unknown(self.names(kinds))),
         }
+    }
+
+    /// What did not load, when a reference was not found: the failure that speaks of its plugin, or the first.
+    pub fn failure_behind(&self, reference: &str) -> Option<String> {
+        let plugin = reference.split('/').next().unwrap_or_default();
+        let speaks_of_it =
+            |f: &&Failure| f.reason.contains(plugin) || f.path.to_string_lossy().contains(plugin);
+        let failure = self.failures.iter().find(speaks_of_it).or(self.failures.first())?;
+        let said = format!("{} did not load: {}", failure.path.display(), failure.reason);
+        Some(match self.failures.len() {
+            1 => said,
+            n => format!("{said}; {} more: see `lacuna plugin list`", n - 1),
+        })
     }
 
     /// All components with their plugins.

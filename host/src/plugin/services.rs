@@ -154,4 +154,9 @@ impl HostApi for Services {
         let path = scratch.as_ref().map(|f| f.path().to_string_lossy().into_owned()).unwrap_or_default();
         RResult::ROk(path.into())
     }
+
+    #[cfg(lacuna_abi_appended)]
+    fn appended(&self) -> u64 {
+        2
+    }
 }

@@ -130,12 +130,14 @@ impl StepDir {
     }
 
     /// Lists and hashes the files, writes the record, and puts the folder in its place.
-    pub fn finish(&self, mut record: Record) -> Result<Record> {
+    ///
+    /// Ports without a digest get one of the files' content and of `code`, what reads them.
+    pub fn finish(&self, mut record: Record, code: &str) -> Result<Record> {
         let part = self.part();
         fs::remove_file(part.join(".key")).context("cannot finish the step")?;
         record.files = list_files(&part)?;
         let own: String = record.files.iter().map(|f| format!("{} {}\n", f.path, f.blake3)).collect();
-        let own = blake3::hash(own.as_bytes()).to_hex().to_string();
+        let own = blake3::hash((own + code).as_bytes()).to_hex().to_string();
         record.ports.values_mut().filter(|digest| digest.is_empty()).for_each(|digest| *digest = own.clone());
         write_atomically(&part.join(RECORD), &json_bytes(&serde_json::to_value(&record)?)?)?;
         let old = self.sibling(".old");
@@ -236,7 +238,7 @@ mod tests {
         let part = step.begin("k1").unwrap();
         fs::write(part.join("weights"), "12345").unwrap();
         assert!(step.finished().is_none());
-        let written = step.finish(record("k1")).unwrap();
+        let written = step.finish(record("k1"), "").unwrap();
         assert_eq!(step.finished(), Some(written.clone()));
         assert_eq!(written.ports["model"].len(), 64);
         fs::write(step.done.join("weights"), "123").unwrap();
@@ -257,7 +259,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let step = RunDir::open(root.path()).unwrap().step("model", &Labels::new());
         step.begin("k1").unwrap();
-        step.finish(record("k1")).unwrap();
+        step.finish(record("k1"), "").unwrap();
         fs::rename(&step.done, step.sibling(".old")).unwrap();
         assert_eq!(step.finished().unwrap().key, "k1");
     }

@@ -11,7 +11,7 @@ use crate::steps::{Action, FittedModel};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value as Json, json};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -100,6 +100,8 @@ pub fn execute(plan: &Plan, options: &RunOptions) -> Result<RunSummary> {
         }
     }
     executor.publish_reports()?;
+    // Plugins have left their scratch folders; what they lay in goes too.
+    let _ = std::fs::remove_dir(options.dir.join("scratch"));
     executor.write_run_json(&steps)?;
     Ok(RunSummary { dir: options.dir.clone(), steps })
 }
@@ -210,12 +212,9 @@ impl Executor<'_> {
         let cx = self.context(step, labels, choices, &part);
         cx.check()?;
         let outputs = step.action.run(&cx)?;
-        let mut ports: BTreeMap<String, String> =
-            outputs.cells.iter().map(|(port, cells)| (port.clone(), digest(cells))).collect();
-        // The other ports are in files; their digest is that of the files.
-        for port in ["model", "truth", "network", "impacts", "effects", "scores", "report"] {
-            ports.entry(port.into()).or_default();
-        }
+        // Cells have a digest of their own; that of the other ports is made from the files.
+        let digest_of = |port: &str| outputs.cells.get(port).map(|cells| digest(cells)).unwrap_or_default();
+        let ports = step.ports.iter().map(|(port, _)| (port.to_string(), digest_of(port))).collect();
         let record = Record {
             key,
             ports,
@@ -224,7 +223,9 @@ impl Executor<'_> {
             summary: outputs.summary.clone(),
         };
         drop(cx);
-        let record = dir.finish(record)?;
+        // The same weights in another build of their plugin are another model.
+        let code: String = step.action.calls().iter().map(|call| call.plugin.sha256.as_str()).collect();
+        let record = dir.finish(record, &code)?;
         self.values.borrow_mut().insert((number, labels.clone()), Rc::new(outputs));
         Ok(record)
     }

@@ -1,7 +1,7 @@
 //! Learns expression profiles from gene assemblages: the network of DKO (arXiv 2510.03359).
 //!
-//! [`network`] is the arithmetic, generic over f32 and f64; [`train`] the optimiser's loop; [`fitted`] what a
-//! fitted model answers, by way of the [`collapsed`] map that makes a knockout a rank-1 update.
+//! `network` is the arithmetic, generic over f32 and f64; `train` the optimiser's loop; `fitted` what a
+//! fitted model answers, by way of the `collapsed` map that makes a knockout a rank-1 update.
 
 use lacuna_sdk::prelude::*;
 

@@ -10,7 +10,7 @@ pub const MAGIC: [u8; 8] = *b"LACUNA\0\x01";
 /// Border version: frozen and append-only from 1 on.
 pub const ABI_MAJOR: u16 = 0;
 /// While the major number is 0, this one counts breaking changes.
-pub const ABI_MINOR: u16 = if cfg!(lacuna_abi_other) { 99 } else { 1 };
+pub const ABI_MINOR: u16 = 1;
 /// Counts additions, which break nothing.
 pub const ABI_PATCH: u16 = 0;
 

@@ -1,6 +1,6 @@
 //! The types that cross the border between the Lacuna host and a plugin, and nothing else.
 //!
-//! Everything here is `repr(C)` and [`StableAbi`](abi_stable::StableAbi): its layout is checked, in both
+//! Everything here is `repr(C)` and [`StableAbi`]: its layout is checked, in both
 //! directions, when a library is loaded. This is the only crate that names `abi_stable`, and with the host's
 //! loader the only place of `unsafe`; both sides read and write through the safe functions of these types.
 //!

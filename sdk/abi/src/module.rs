@@ -79,7 +79,8 @@ extern "C" fn appended() -> u64 {
 /// `header` must be the value of the symbol, which the SDK's `plugin!` has defined, and the library must never
 /// be unloaded.
 pub unsafe fn open_module(header: AbiHeaderRef) -> Result<PluginModuleRef, String> {
-    let header = header.upgrade().map_err(|e| format!("it was built with another abi_stable: {e}"))?;
+    let other = "it was built with another abi_stable: rebuild it with the lacuna-sdk of this release";
+    let header = header.upgrade().map_err(|_| other)?;
     let theirs = header.layout().ok_or("it carries no type layout")?;
     if let Some(reason) = incompatibility(theirs) {
         return Err(reason);
