@@ -409,7 +409,8 @@ fn spawn_until(command: &mut Command, line: &str) -> Child {
         }
         said.push(text);
     }
-    panic!("the run ended without `{line}`: {said:?}");
+    let ended = child.wait().unwrap();
+    panic!("the run ended ({ended}) without `{line}`: {said:?}");
 }
 
 fn wait_for(what: &str, ready: impl Fn() -> bool) {

@@ -55,7 +55,8 @@ fn name_of(file: &Path) -> String {
 fn relative(path: &Path, folder: &Path) -> PathBuf {
     let (mut to, mut from) = (path.components().peekable(), folder.components().peekable());
     while to.peek().is_some() && to.peek() == from.peek() {
-        (to.next(), from.next());
+        to.next();
+        from.next();
     }
     let up = from.map(|_| Component::ParentDir);
     up.chain(to).collect()
