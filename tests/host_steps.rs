@@ -1,9 +1,12 @@
 //! The host's steps on small files: what is read, chosen and split, and how shares are closed.
 
 use crate::support::{fail, lacuna, project, root, succeed, text};
-use lacuna::formats::H5ad;
+use arrow_array::StringArray;
+use lacuna::data::{Cells, Csr, Frame};
+use lacuna::formats::{H5ad, h5ad};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const SCREEN: &str = r#"
 [steps.model]
@@ -204,4 +207,265 @@ impact = { use = "bray-curtis", against = "predicted" }
     let set = "steps.fewer.genes.only=[\"G001\", \"G002\"]";
     let said = fail(lacuna(&["run", "--quiet", "--set", set]).arg(project.path()).output().unwrap(), 1);
     assert!(said.contains("the cells have 1 of the 4 genes"), "{said}");
+}
+
+/// What `init` says, and the pipeline that it writes, if it does.
+fn init(file: &Path, options: &[&str]) -> (String, Option<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let pipeline = dir.path().join("pipeline.toml");
+    let output = lacuna(&["init"]).arg(file).arg("--output").arg(&pipeline).args(options).output().unwrap();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.success(), pipeline.exists(), "{said}");
+    if pipeline.exists() {
+        succeed(lacuna(&["validate"]).arg(&pipeline).output().unwrap());
+    }
+    (said, std::fs::read_to_string(pipeline).ok())
+}
+
+#[test]
+fn init_chooses_the_groups_that_are_asked_for_and_never_two_treatments() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cells.h5ad");
+    let names = |prefix: &str, n: usize| Frame::of_names((0..n).map(|i| format!("{prefix}{i}")).collect());
+    let mut x = Csr::empty(2);
+    (0..4).for_each(|_| x.push_row([(0, 1.0), (1, 2.0)].into_iter()));
+    let (mut obs, column) = (names("c", 4), |texts: [&str; 4]| Arc::new(StringArray::from(texts.to_vec())));
+    obs.push("perturbation", column(["control", "control", "G1", "G1"]));
+    obs.push("condition", column(["WT", "KO", "WT", "KO"]));
+    obs.push("cell type", column(["a", "b", "c", "a"]));
+    h5ad::write(&file, &Cells::new(x, obs, names("g", 2)), &[]).unwrap();
+    let chosen = |options: &[&str]| {
+        let (_, written) = init(&file, options);
+        written.unwrap().lines().find(|l| l.starts_with("where")).unwrap().to_string()
+    };
+    assert_eq!(chosen(&[]), r#"where = { perturbation = "control" }"#);
+    assert_eq!(chosen(&["--group", "perturbation=control"]), r#"where = { perturbation = "control" }"#);
+    assert_eq!(chosen(&["--group", "condition=KO"]), r#"where = { condition = "KO" }"#);
+    let two = ["--group", "cell type=a", "--group", "cell type=b"];
+    assert_eq!(chosen(&two), r#"where = { "cell type" = ["a", "b"], perturbation = "control" }"#);
+}
+
+#[test]
+fn init_finds_counts_or_writes_nothing() {
+    let (_, written) = init(&fixture("raw-and-layers.h5ad"), &[]);
+    assert!(written.unwrap().contains("layer = \"counts\""));
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("t.csv");
+    for (values, problem) in
+        [("1,-2.5\nc2,0,1", "below 0"), ("nan,2\nc2,0,1", "finite"), ("0,0\nc2,0,0", "empty")]
+    {
+        std::fs::write(&table, format!(",A,B\nc1,{values}\n")).unwrap();
+        let (said, written) = init(&table, &[]);
+        assert!(said.contains(problem) && written.is_none(), "{said}");
+    }
+}
+
+#[test]
+fn shares_of_the_library_may_be_taken_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("t.csv"), TABLE).unwrap();
+    let project = project(&format!(
+        "format = 1\nname = \"steps\"\n[steps.cells]\nuse = \"read\"\n{}\n[steps.first]\nuse = \"prepare\"\nfrom = \
+         \"cells\"\nclose = \"library\"\ngenes = {{ only = [\"A\", \"B\", \"C\"] }}\n[steps.chosen]\nuse = \"prepare\"\n\
+         from = \"first\"\nclose = \"library\"\ngenes = {{ only = [\"A\", \"B\"] }}\n{SCREEN}",
+        path_key(&dir.path().join("t.csv"))
+    ));
+    succeed(lacuna(&["run", "--quiet"]).arg(project.path()).output().unwrap());
+    let cells = screened(&project);
+    assert_eq!(cells.var.names, ["A", "B", "(other genes)"]);
+    assert_eq!(cells.x.row(0).1, [5.0, 3.0, 2.0]);
+}
+
+/// A small world, two groups of its cells, and further steps.
+fn world(steps: &str) -> tempfile::TempDir {
+    project(&format!(
+        r#"
+format = 1
+name = "world"
+[steps.world]
+use = "grn"
+with = {{ cells = 24, genes = 8, regulators = 4, absent_genes = 1 }}
+{steps}
+"#
+    ))
+}
+
+const TWO_MODELS: &str = r#"
+[steps.a]
+use = "split"
+from = "world"
+[steps.b]
+use = "split"
+from = "world"
+[steps.one]
+use = "mlp"
+train = "a.train"
+validation = "a.validation"
+with = { steps = 5 }
+[steps.two]
+use = "mlp"
+train = "b.train"
+validation = "b.validation"
+with = { steps = 5 }
+[steps.mapping]
+use = "evaluate"
+models = ["one", "two"]
+cells = "a.test"
+metrics = ["bray-curtis"]
+"#;
+
+#[test]
+fn models_of_other_training_cells_have_baselines_of_their_own() {
+    let project = world(TWO_MODELS);
+    succeed(lacuna(&["run", "--quiet"]).arg(project.path()).output().unwrap());
+    let mapping = project.path().join("runs/world/steps/mapping");
+    let scores = std::fs::read_to_string(mapping.join("scores.csv")).unwrap();
+    let rows = |model: &str| scores.lines().filter(|l| l.contains(&format!(",{model},"))).count();
+    assert_eq!(
+        [rows("one"), rows("mean of one"), rows("mean of two"), rows("mean")],
+        [3, 3, 3, 0],
+        "{scores}"
+    );
+    let evaluation: Json =
+        serde_json::from_slice(&std::fs::read(mapping.join("evaluation.json")).unwrap()).unwrap();
+    for verdict in evaluation["verdicts"].as_array().unwrap() {
+        let (text, model) = (verdict["text"].as_str().unwrap(), verdict["model"].as_str().unwrap());
+        let other = if model == "one" { "of two" } else { "of one" };
+        assert!(text.contains(&format!("of {model}")) && !text.contains(other), "{text}");
+    }
+}
+
+#[test]
+fn too_few_cells_give_no_interval_and_no_verdict() {
+    let few = TWO_MODELS.replace("from = \"world\"", "from = \"world\"\ntest = 0.1");
+    let project = world(&few);
+    succeed(lacuna(&["run", "--quiet"]).arg(project.path()).output().unwrap());
+    let mapping = project.path().join("runs/world/steps/mapping");
+    let scores = std::fs::read_to_string(mapping.join("scores.csv")).unwrap();
+    let one = scores.lines().find(|l| l.contains(",one,bray-curtis,flattened,")).unwrap();
+    let cut: Vec<&str> = one.split(',').collect();
+    assert!(!cut[4].is_empty() && cut[5].is_empty() && cut[6].is_empty() && cut[8].is_empty(), "{one}");
+}
+
+const TWO_SCREENS: &str = r#"
+[steps.truth]
+use = "screen"
+model = "world.truth"
+cells = "world"
+knockouts = "each-expressed-gene"
+impact = "euclidean"
+[steps.model]
+use = "masked-mean"
+train = "world"
+[steps.screen]
+use = "screen"
+model = "model"
+cells = "world"
+knockouts = "each-expressed-gene"
+impact = "bray-curtis"
+[steps.scores]
+use = "evaluate"
+screens = ["screen"]
+truth = "truth"
+[steps.report]
+use = "report"
+from = ["screen"]
+"#;
+
+#[test]
+fn impacts_of_another_kind_are_not_compared_and_what_does_not_hold_any_more_is_taken_away() {
+    let project = world(TWO_SCREENS);
+    let run = |set: &str| lacuna(&["run", "--quiet", "--set", set]).arg(project.path()).output().unwrap();
+    let of_run = |name: &str| project.path().join("runs/world").join(name);
+    succeed(run("steps.truth.impact=\"bray-curtis\""));
+    let report = std::fs::read_to_string(of_run("report.html")).unwrap();
+    assert!(of_run("run.json").exists());
+    let said = fail(run("seed=0"), 1);
+    let why = "`impact` is metrics/bray-curtis against the null profile in the screen and metrics/euclidean against";
+    assert!(said.contains(why), "{said}");
+    // The truth's screen is another now: what was said of the folder is gone until a run ends well.
+    assert!(!of_run("run.json").exists() && !of_run("report.html").exists());
+    succeed(run("steps.truth.impact=\"bray-curtis\""));
+    assert_eq!(std::fs::read_to_string(of_run("report.html")).unwrap(), report);
+    // A report speaks of all that led to it, also of what changes no number of it.
+    let name = ["--set", "name=\"other\""];
+    let mut command = lacuna(&["run", "--quiet", "--set", "steps.truth.impact=\"bray-curtis\""]);
+    succeed(command.args(name).arg(project.path()).output().unwrap());
+    let other = std::fs::read_to_string(project.path().join("runs/other/report.html")).unwrap();
+    assert!(other != report && other.contains("other"));
+}
+
+#[test]
+fn masked_mean_has_no_opinion_on_the_excess_over_the_null() {
+    let project = world(&TWO_SCREENS.replace("euclidean", "bray-curtis"));
+    succeed(lacuna(&["run", "--quiet"]).arg(project.path()).output().unwrap());
+    let scores = std::fs::read_to_string(project.path().join("runs/world/steps/scores/scores.csv")).unwrap();
+    for line in scores.lines().filter(|l| l.contains(",masked-mean,") || l.contains(",null,")) {
+        assert_eq!(line.split(',').nth(4), Some(""), "{line}");
+    }
+    assert!(scores.contains("screen,linear,spearman,all,"), "{scores}");
+}
+
+#[test]
+fn inputs_without_a_common_group_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut steps = String::from("format = 1\nname = \"apart\"\n");
+    for (name, kind) in [("known", "B"), ("new", "T")] {
+        let mut x = Csr::empty(2);
+        (0..3).for_each(|_| x.push_row([(0, 1.0), (1, 2.0)].into_iter()));
+        let mut obs = Frame::of_names((0..3).map(|i| format!("c{i}")).collect());
+        obs.push("cell_type", Arc::new(StringArray::from(vec![kind; 3])));
+        let path = dir.path().join(format!("{name}.h5ad"));
+        let genes = Frame::of_names(vec!["g0".into(), "g1".into()]);
+        h5ad::write(&path, &Cells::new(x, obs, genes), &[]).unwrap();
+        steps += &format!("[steps.{name}]\nuse = \"read\"\n{}\n", path_key(&path));
+    }
+    steps += "[steps.model]\nuse = \"mean\"\ntrain = \"known\"\nby = \"cell_type\"\n[steps.screen]\nuse = \
+              \"screen\"\nmodel = \"model\"\ncells = \"new\"\nby = \"cell_type\"\nknockouts = \
+              \"each-expressed-gene\"\nimpact = \"bray-curtis\"\n";
+    let project = project(&steps);
+    let said = fail(lacuna(&["run", "--quiet"]).arg(project.path()).output().unwrap(), 1);
+    assert!(said.contains("no group in common: `model` has [B]; `cells` has [T]"), "{said}");
+}
+
+#[test]
+fn ports_of_one_step_in_a_list_are_two_members() {
+    let steps = TWO_MODELS.split("[steps.one]").next().unwrap().to_string()
+        + "[steps.screen]\nuse = \"screen\"\nmodel = \"world.truth\"\ncells = [\"a.train\", \"a.test\"]\nknockouts = \
+           \"each-expressed-gene\"\nimpact = \"bray-curtis\"\n";
+    let project = world(&steps);
+    succeed(lacuna(&["run", "--quiet"]).arg(project.path()).output().unwrap());
+    let folders = std::fs::read_dir(project.path().join("runs/world/steps/screen")).unwrap();
+    let mut names: Vec<String> = folders.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["cells=a.test", "cells=a.train"]);
+    let again = lacuna(&["run"]).arg(project.path()).output().unwrap();
+    assert_eq!(text(&again.stderr).matches("= screen").count(), 2, "{}", text(&again.stderr));
+}
+
+#[test]
+fn of_an_agreement_the_lowest_values_are_the_strongest_impacts() {
+    let steps = "[steps.screen]\nuse = \"screen\"\nmodel = \"world.truth\"\ncells = \"world\"\nknockouts = \
+                 \"each-expressed-gene\"\nimpact = [\"pearson\", \"euclidean\"]\neffects = 1\n";
+    let project = world(steps);
+    succeed(lacuna(&["run", "--quiet"]).arg(project.path()).output().unwrap());
+    let screen = project.path().join("runs/world/steps/screen");
+    let genes = std::fs::read_to_string(screen.join("genes.csv")).unwrap();
+    let means = |metric: &str| -> Vec<f64> {
+        let own = genes.lines().filter(|l| l.starts_with(&format!("all,{metric},")));
+        own.map(|l| l.split(',').nth(7).unwrap().parse().unwrap()).collect()
+    };
+    assert!(means("pearson").is_sorted() && means("euclidean").iter().rev().is_sorted(), "{genes}");
+    let summary: Json = serde_json::from_slice(&std::fs::read(screen.join("screen.json")).unwrap()).unwrap();
+    let first = genes.lines().nth(1).unwrap().split(',').nth(2).unwrap();
+    assert_eq!(summary["keystones"][0]["gene"], first);
+    assert_eq!(summary["top"][0], first);
+}
+
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = lacuna(&["look"]).arg(fixture("dense-f32.h5ad")).stdout(full).output().unwrap();
+    assert_ne!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("cannot write to standard output"), "{}", text(&output.stderr));
 }

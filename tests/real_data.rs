@@ -57,7 +57,7 @@ fn init_takes_a_group_and_names_the_nearest_when_there_is_none() {
     };
     succeed(init("cell_type=B cells"));
     let written = std::fs::read_to_string(&pipeline).unwrap();
-    assert!(written.contains("where = { perturbation = \"control\", cell_type = \"B cells\" }"), "{written}");
+    assert!(written.contains("where = { cell_type = \"B cells\", perturbation = \"control\" }"), "{written}");
     let said = String::from_utf8(init("cell_type=B cell").stderr).unwrap();
     assert!(said.contains("did you mean `B cells`?"), "{said}");
     let said = String::from_utf8(init("celltype=B cells").stderr).unwrap();

@@ -25,7 +25,7 @@ pub use call::{Fitted, Metric, Model, PluginFailure, Simulation, Simulator, Stra
 pub use discover::{Candidate, Origin, SearchPath};
 pub use load::{Plugin, load};
 pub use manifest::is_name;
-pub use manifest::{Answers, Component, Kind, Manifest, MetricInfo, ModelInfo, Scale, Scope, Shape};
+pub use manifest::{Answers, Component, Kind, Levels, Manifest, MetricInfo, ModelInfo, Scale, Scope, Shape};
 pub use probe::{PROBE_COMMAND, probe_in_this_process};
 pub use registry::{Failure, LookupError, Registry};
 pub use services::{ProgressSink, Services};

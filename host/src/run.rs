@@ -28,6 +28,16 @@ impl std::fmt::Display for Cancelled {
     }
 }
 
+/// The context of an error of a run that did not begin: its folder cannot be made, or another run is in it.
+#[derive(Debug, Clone, Copy)]
+pub struct NotBegun;
+
+impl std::fmt::Display for NotBegun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the run cannot begin")
+    }
+}
+
 /// Whether an error means that the user asked to stop.
 pub fn is_cancelled(error: &anyhow::Error) -> bool {
     error.chain().any(|e| {

@@ -7,6 +7,7 @@ use clap::Args;
 use lacuna::data::Frame;
 use lacuna::formats::{self, Look, ValueKind};
 use lacuna::pipeline::nearest;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Component, Path, PathBuf};
 
@@ -36,11 +37,14 @@ pub fn init(args: &InitArgs) -> Result<u8> {
     let folder = std::path::absolute(&output)?.parent().unwrap_or(Path::new("/")).to_path_buf();
     let data =
         relative(&args.file.canonicalize()?, &folder.canonicalize().context("the folder of the output")?);
-    let (text, hints) = pipeline(&look, &name, &data.to_string_lossy(), &args.group)?;
+    let Some(data) = data.to_str() else {
+        bail!("{}: a pipeline cannot name this path, which is not UTF-8: rename it", shown(&args.file));
+    };
+    let (text, hints) = pipeline(&look, &name, data, &args.group)?;
     std::fs::write(&output, text).with_context(|| format!("cannot write {}", output.display()))?;
-    print(&format!("wrote {}\n", shown(&output)));
-    hints.iter().for_each(|hint| print(&format!("{hint}\n")));
-    print(&format!("run it: lacuna run {}\n", shown(&output)));
+    print(&format!("wrote {}\n", shown(&output)))?;
+    print(&hints.iter().map(|hint| format!("{hint}\n")).collect::<String>())?;
+    print(&format!("run it: lacuna run {}\n", shown(&output)))?;
     Ok(0)
 }
 
@@ -86,14 +90,7 @@ const MANY_GENES: usize = 2500;
 
 fn pipeline(look: &Look, name: &str, path: &str, groups: &[String]) -> Result<(String, Vec<String>)> {
     let mut hints = vec![];
-    let mut conditions: Vec<(String, String)> = control(&look.obs).into_iter().collect();
-    match conditions.first() {
-        Some((column, value)) => hints.push(format!("chose the cells with {column} = {value}")),
-        None => hints.push("found no annotation that marks control cells: all cells are used".into()),
-    }
-    for group in groups {
-        conditions.push(read_group(group, &look.obs)?);
-    }
+    let conditions = conditions(&look.obs, groups, &mut hints)?;
     if groups.is_empty()
         && let Some(types) = look.obs.column("cell_type").map(distinct).filter(|t| t.len() > 1)
     {
@@ -109,12 +106,14 @@ fn pipeline(look: &Look, name: &str, path: &str, groups: &[String]) -> Result<(S
         "# Which genes are keystones in these cells? Written by `lacuna init`; every line can be changed.\n\
          format = 1\nname = \"{name}\"\nseed = 1\n\n[steps.cells]\nuse = \"read\"\npath = {}\n{}",
         quoted(path),
-        matrix_line(look, &mut hints)
+        matrix_line(look, &mut hints)?
     );
     text += "\n[steps.chosen]\nuse = \"prepare\"\nfrom = \"cells\"\n";
     if !conditions.is_empty() {
-        let list: Vec<String> =
-            conditions.iter().map(|(c, v)| format!("{} = {}", key(c), quoted(v))).collect();
+        let list: Vec<String> = conditions
+            .iter()
+            .map(|(column, values)| format!("{} = {}", key(column), one_of(values)))
+            .collect();
         let _ = writeln!(text, "where = {{ {} }}", list.join(", "));
     }
     text += &genes_line(look, &targets);
@@ -161,6 +160,38 @@ const REPORT: &str = r#"
 use = "report"
 from = ["screen", "mapping"]
 "#;
+
+/// Which cells are chosen: for each annotation, the values that pass. Who says which treatment is meant, means it.
+fn conditions(
+    obs: &Frame,
+    groups: &[String],
+    hints: &mut Vec<String>,
+) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut conditions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for group in groups {
+        let (column, value) = read_group(group, obs)?;
+        conditions.entry(column).or_default().push(value);
+    }
+    if TREATMENT.iter().any(|column| conditions.contains_key(*column)) {
+        return Ok(conditions);
+    }
+    match control(obs) {
+        Some((column, value)) => {
+            hints.push(format!("chose the cells with {column} = {value}"));
+            conditions.insert(column, vec![value]);
+        }
+        None => hints.push("found no annotation that marks control cells: all cells are used".into()),
+    }
+    Ok(conditions)
+}
+
+/// A value, or a list of values, as TOML writes it.
+fn one_of(values: &[String]) -> String {
+    match values {
+        [one] => quoted(one),
+        all => format!("[{}]", all.iter().map(|v| quoted(v)).collect::<Vec<_>>().join(", ")),
+    }
+}
 
 /// The annotation and value that mark control cells.
 fn control(obs: &Frame) -> Option<(String, String)> {
@@ -209,22 +240,27 @@ fn genes_line(look: &Look, targets: &[String]) -> String {
 }
 
 /// Where counts are, if they are not in X.
-fn matrix_line(look: &Look, hints: &mut Vec<String>) -> String {
-    let kind = |summary: &Result<formats::ValueSummary, String>| summary.as_ref().ok().map(|s| s.kind);
-    let usable = |k: Option<ValueKind>| matches!(k, Some(ValueKind::Counts | ValueKind::Profile));
-    if look.matrices.first().is_none_or(|(_, s)| usable(kind(s))) {
-        return String::new();
+fn matrix_line(look: &Look, hints: &mut Vec<String>) -> Result<String> {
+    let kind = |name: &str| {
+        let (_, summary) = look.matrices.iter().find(|(info, _)| info.name == name)?;
+        summary.as_ref().ok().map(|s| s.kind)
+    };
+    let x = kind("X");
+    if matches!(x, Some(ValueKind::Counts | ValueKind::Profile)) {
+        return Ok(String::new());
     }
-    let counts = look.matrices.iter().find(|(_, s)| kind(s) == Some(ValueKind::Counts));
-    match counts.map(|(info, _)| info.name.as_str()) {
-        Some("raw/X") => "raw = true\n".into(),
-        Some(name) => format!("layer = {}\n", quoted(name.trim_start_matches("layers/"))),
-        None => {
+    let mut names = look.matrices.iter().map(|(info, _)| info.name.as_str());
+    match (names.find(|name| kind(name) == Some(ValueKind::Counts)), x) {
+        (Some("raw/X"), _) => Ok("raw = true\n".into()),
+        (Some(name), _) => Ok(format!("layer = {}\n", quoted(name.trim_start_matches("layers/")))),
+        (None, Some(ValueKind::Normalised | ValueKind::NonNegative | ValueKind::Log1p)) => {
             hints.push(
                 "X holds neither counts nor profiles, nor does another matrix: taken as abundances".into(),
             );
-            "values = \"abundances\"\n".into()
+            Ok("values = \"abundances\"\n".into())
         }
+        (None, Some(kind)) => bail!("X is {kind}, and no other matrix of the file holds counts"),
+        (None, None) => bail!("the file has no X that can be read, and no other matrix of it holds counts"),
     }
 }
 

@@ -21,7 +21,7 @@ pub struct LookArgs {
 
 pub fn look(args: &LookArgs) -> Result<u8> {
     let look = formats::look(&args.file, &formats::Options::default())?;
-    print(&if args.json { format!("{:#}\n", to_json(&look)) } else { to_text(&args.file, &look) });
+    print(&if args.json { format!("{:#}\n", to_json(&look)) } else { to_text(&args.file, &look) })?;
     Ok(0)
 }
 

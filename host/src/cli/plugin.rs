@@ -57,7 +57,7 @@ pub fn plugin(command: &PluginCommand) -> Result<u8> {
 
 fn list(args: &ListArgs) -> Result<u8> {
     let registry = Registry::load(&[], &args.place.plugin_dir, args.place.project.as_deref());
-    print(&if args.json { format!("{:#}\n", list_json(&registry)) } else { list_text(&registry) });
+    print(&if args.json { format!("{:#}\n", list_json(&registry)) } else { list_text(&registry) })?;
     Ok(if registry.failures.is_empty() { 0 } else { FAILED })
 }
 
@@ -127,9 +127,9 @@ fn inspect(args: &InspectArgs) -> Result<u8> {
     }
     if args.json {
         let all: Vec<Json> = found.iter().map(|(p, components)| found_json(p, components)).collect();
-        print(&format!("{:#}\n", Json::from(all)));
+        print(&format!("{:#}\n", Json::from(all)))?;
     } else {
-        found.iter().for_each(|(p, components)| print(&inspect_text(p, components)));
+        print(&found.iter().map(|(p, components)| inspect_text(p, components)).collect::<String>())?;
     }
     Ok(0)
 }

@@ -4,7 +4,7 @@ use super::{CANCELLED, FAILED, PipelineArgs, WRONG, print, shown};
 use anyhow::{Context, Result};
 use clap::Args;
 use lacuna::pipeline::{Plan, render, sorted};
-use lacuna::run::{Console, RunOptions, RunSummary, available_threads, execute, is_cancelled};
+use lacuna::run::{Console, NotBegun, RunOptions, RunSummary, available_threads, execute, is_cancelled};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     };
     match execute(&plan, &options) {
         Ok(summary) => {
-            print(&results(&plan, &summary));
+            print(&results(&plan, &summary))?;
             Ok(0)
         }
         Err(error) if is_cancelled(&error) => {
@@ -50,7 +50,9 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         }
         Err(error) => {
             eprintln!("error: {error:#}");
-            eprintln!("finished steps are kept in {}", shown(&options.dir));
+            if !error.is::<NotBegun>() {
+                eprintln!("finished steps are kept in {}", shown(&options.dir));
+            }
             Ok(FAILED)
         }
     }
@@ -69,6 +71,9 @@ fn on_ctrl_c() -> Result<Arc<AtomicBool>> {
     Ok(cancelled)
 }
 
+/// How many genes are printed, beside those asked for.
+const SHOWN: usize = 10;
+
 /// What the run found, for people: keystone genes, verdicts, and where to look further.
 fn results(plan: &Plan, summary: &RunSummary) -> String {
     let mut out = String::new();
@@ -81,8 +86,8 @@ fn results(plan: &Plan, summary: &RunSummary) -> String {
             let name = format!("{}{}", step.step, lacuna::run::label_suffix(&step.labels));
             let how = format!("{} against {}", text_of(&first["metric"]), text_of(&first["against"]));
             out += &format!("\nKeystone genes of {name} (mean impact, {how}, by {}):\n", text("model"));
-            let asked = keystones.iter().filter(|g| g["rank"].as_u64() > Some(20));
-            for g in keystones.iter().take(10).chain(asked) {
+            let asked = keystones.iter().skip(SHOWN).filter(|g| g["asked"] == true);
+            for g in keystones.iter().take(SHOWN).chain(asked) {
                 let percent = 100.0 * g["presence"].as_f64().unwrap_or(0.0);
                 let impact = g["impact"].as_f64().unwrap_or(f64::NAN);
                 let rank = g["rank"].as_u64().unwrap_or(0);

@@ -27,11 +27,11 @@ pub struct GraphArgs {
 pub fn validate(args: &ValidateArgs) -> Result<u8> {
     let checked = args.pipeline.check()?;
     if args.json {
-        print(&format!("{:#}\n", to_json(&checked.problems, &checked.sources)));
+        print(&format!("{:#}\n", to_json(&checked.problems, &checked.sources)))?;
     } else {
-        print(&render(&checked.problems, &checked.sources, std::io::stdout().is_terminal()));
+        print(&render(&checked.problems, &checked.sources, std::io::stdout().is_terminal()))?;
         if let Some(plan) = &checked.plan {
-            print(&format!("{}: ok, {} steps\n", plan.name, plan.steps.len()));
+            print(&format!("{}: ok, {} steps\n", plan.name, plan.steps.len()))?;
         }
     }
     Ok(if checked.plan.is_some() { 0 } else { WRONG })
@@ -43,6 +43,6 @@ pub fn graph(args: &GraphArgs) -> Result<u8> {
         eprint!("{}", render(&checked.problems, &checked.sources, std::io::stderr().is_terminal()));
         return Ok(WRONG);
     };
-    print(&lacuna::pipeline::graph(plan, args.dot));
+    print(&lacuna::pipeline::graph(plan, args.dot))?;
     Ok(0)
 }

@@ -52,12 +52,15 @@ impl Frame {
 
     /// These rows, in this order. Categories stay, used or not.
     pub fn select(&self, rows: &[usize]) -> Self {
-        let at = UInt64Array::from_iter_values(rows.iter().map(|&i| i as u64));
+        let names = rows.iter().map(|&i| self.names[i].clone()).collect();
+        self.rows(names, &rows.iter().map(|&i| Some(i)).collect::<Vec<_>>())
+    }
+
+    /// Rows of these names, each with the annotations of one of the rows here, or with none.
+    pub fn rows(&self, names: Vec<String>, rows: &[Option<usize>]) -> Self {
+        let at = UInt64Array::from_iter(rows.iter().map(|row| row.map(|i| i as u64)));
         let take = |c: &Column| Column { values: take(&c.values, &at), ..c.clone() };
-        Self {
-            names: rows.iter().map(|&i| self.names[i].clone()).collect(),
-            columns: self.columns.iter().map(take).collect(),
-        }
+        Self { names, columns: self.columns.iter().map(take).collect() }
     }
 
     /// Makes names unique as anndata does: the second `x` becomes `x-1`. Says how many were changed.

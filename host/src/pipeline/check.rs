@@ -7,12 +7,13 @@ use crate::steps::Action;
 
 /// Adds what is wrong with the plan.
 pub fn check(plan: &Plan, problems: &mut Vec<Diagnostic>) {
-    if let Err(cycle) = plan.order() {
-        let names: Vec<&str> =
-            cycle.iter().chain(cycle.first()).map(|&i| plan.steps[i].name.as_str()).collect();
-        let at = cycle.first().map_or(0..0, |&i| plan.steps[i].at.range.clone());
-        let place = super::diagnostics::Place { source: 0, range: at };
-        problems.push(Diagnostic::error(place, format!("the steps form a cycle: {}", names.join(" → "))));
+    if let Err(cycles) = plan.order() {
+        for cycle in cycles {
+            let names: Vec<&str> =
+                cycle.iter().chain(cycle.first()).map(|&i| plan.steps[i].name.as_str()).collect();
+            let place = plan.steps[cycle[0]].at.clone();
+            problems.push(Diagnostic::error(place, format!("the steps form a cycle: {}", names.join(" → "))));
+        }
         return;
     }
     for (i, step) in plan.steps.iter().enumerate() {

@@ -77,6 +77,11 @@ impl Call {
         self.plugin.full_name(&self.component.id)
     }
 
+    /// A part of a comparison that this metric needs, and that is not among these.
+    pub fn needs_other_than(&self, given: &[&str]) -> Option<String> {
+        self.component.metric_info().needs.into_iter().find(|part| !given.contains(&part.as_str()))
+    }
+
     /// The parameters as the plugin gets them.
     pub fn params_json(&self) -> String {
         self.params.values.to_string()

@@ -104,7 +104,7 @@ impl Checker<'_> {
 
     fn in_range(&mut self, schema: &Json, x: f64, node: &Node, path: &str) -> Option<()> {
         let limit = |name: &str| schema[name].as_f64();
-        let fits = !x.is_nan()
+        let fits = x.is_finite()
             && limit("minimum").is_none_or(|min| x >= min)
             && limit("exclusiveMinimum").is_none_or(|min| x > min)
             && limit("maximum").is_none_or(|max| x <= max)
@@ -113,7 +113,8 @@ impl Checker<'_> {
             return Some(());
         }
         let title = format!("`{path}` of `{}` is {}", self.component, range_in_words(schema));
-        self.problems.push(Diagnostic::error(node.at.clone(), title).label("out of range"));
+        let label = if x.is_finite() { "out of range" } else { "not finite" };
+        self.problems.push(Diagnostic::error(node.at.clone(), title).label(label));
         None
     }
 
@@ -136,7 +137,12 @@ impl Checker<'_> {
                 .push(Diagnostic::error(at.clone(), title).help("paths are relative to the pipeline"));
             return None;
         }
-        let pair = (json!(path.to_string_lossy()), json!(text));
+        let Some(absolute) = path.to_str() else {
+            let title = format!("the path {} is not UTF-8, so no plugin can be told of it", path.display());
+            self.problems.push(Diagnostic::error(at.clone(), title));
+            return None;
+        };
+        let pair = (json!(absolute), json!(text));
         self.files.push(path);
         Some(pair)
     }

@@ -56,17 +56,21 @@ impl Plan {
         self.steps[step].action.inputs().into_iter().map(|input| input.step)
     }
 
-    /// An order in which each step comes after those it reads from, else as in the file. The error is a cycle.
-    pub fn order(&self) -> Result<Vec<usize>, Vec<usize>> {
-        let mut done: Vec<usize> = vec![];
+    /// An order in which each step comes after those it reads from, else as in the file. The error is all cycles.
+    pub fn order(&self) -> Result<Vec<usize>, Vec<Vec<usize>>> {
+        let (mut done, mut cycles): (Vec<usize>, Vec<Vec<usize>>) = (vec![], vec![]);
         while done.len() < self.steps.len() {
             let ready = |&i: &usize| !done.contains(&i) && self.upstream(i).all(|u| done.contains(&u));
             match (0..self.steps.len()).find(ready) {
                 Some(step) => done.push(step),
-                None => return Err(self.cycle(&done)),
+                None => {
+                    let cycle = self.cycle(&done);
+                    done.extend(&cycle);
+                    cycles.push(cycle);
+                }
             }
         }
-        Ok(done)
+        if cycles.is_empty() { Ok(done) } else { Err(cycles) }
     }
 
     /// Follows references back among the steps that are not done until one comes again.

@@ -95,6 +95,17 @@ pub enum Scale {
     Log1pCp10k,
 }
 
+/// The levels of a gene that a model understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Levels {
+    /// Knockout only.
+    #[default]
+    Knockout,
+    /// Any level.
+    Any,
+}
+
 /// What a model, or a simulator's truth, declares.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -103,6 +114,8 @@ pub struct ModelInfo {
     pub answers: Answers,
     /// On which scale.
     pub scale: Scale,
+    /// Which levels it understands.
+    pub levels: Levels,
     /// Whether it learns from measured perturbations.
     pub needs_labels: bool,
     /// Whether it is a baseline.
@@ -170,9 +183,10 @@ impl Manifest {
         if let Some(error) = value["error"].as_str() {
             return Err(format!("it panicked while it described itself: {error}"));
         }
-        let manifest: Self =
+        let mut manifest: Self =
             serde_json::from_value(value).map_err(|e| format!("its manifest is wrong ({e})"))?;
         manifest.check()?;
+        manifest.components.iter_mut().for_each(Component::disown_what_is_not_understood);
         Ok(manifest)
     }
 
@@ -199,6 +213,24 @@ pub fn is_name(text: &str) -> bool {
 }
 
 impl Component {
+    /// A newer plugin may declare what this host does not know. Such a component is of no kind that it can use.
+    fn disown_what_is_not_understood(&mut self) {
+        fn read<T: for<'de> Deserialize<'de>>(value: &Value) -> Option<String> {
+            T::deserialize(value).err().map(|e| e.to_string())
+        }
+        let problem = match (&self.kind, &self.capabilities) {
+            (_, Value::Null) => None,
+            (Kind::Simulator | Kind::Model, declared) => read::<ModelInfo>(declared),
+            (Kind::Strategy, declared) => read::<StrategyInfo>(declared),
+            (Kind::Metric, declared) => read::<MetricInfo>(declared),
+            (Kind::Unknown(_), _) => None,
+        };
+        if let Some(problem) = problem {
+            self.kind =
+                Kind::Unknown(format!("{} that this Lacuna does not understand ({problem})", self.kind));
+        }
+    }
+
     fn capabilities<T: for<'de> Deserialize<'de> + Default>(&self) -> T {
         serde_json::from_value(self.capabilities.clone()).unwrap_or_default()
     }

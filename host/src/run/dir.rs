@@ -44,6 +44,9 @@ pub struct FileRecord {
 const RECORD: &str = "step.json";
 const LOCK: &str = "lacuna.lock";
 
+/// Up to so many bytes of a finished step are read again to see that nobody changed them; of more only the sizes.
+const MOST_HASHED: u64 = 256 << 20;
+
 impl RunDir {
     /// Makes or opens the folder and locks it.
     pub fn open(path: &Path) -> Result<Self> {
@@ -75,6 +78,16 @@ impl RunDir {
         StepDir { done }
     }
 
+    /// Removes a file of the run, if it is there.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("cannot remove {}", self.path.join(name).display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes a file of the run as a whole.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         write_atomically(&self.path.join(name), bytes)
@@ -104,7 +117,11 @@ impl StepDir {
         self.recover();
         let record: Record = serde_json::from_slice(&fs::read(self.done.join(RECORD)).ok()?).ok()?;
         let whole = |f: &FileRecord| fs::metadata(self.done.join(&f.path)).is_ok_and(|m| m.len() == f.bytes);
-        record.files.iter().all(whole).then_some(record)
+        let total: u64 = record.files.iter().map(|f| f.bytes).sum();
+        let same = |f: &FileRecord| hash_file(&self.done.join(&f.path)).is_ok_and(|hash| hash == f.blake3);
+        let as_written =
+            record.files.iter().all(whole) && (total > MOST_HASHED || record.files.iter().all(same));
+        as_written.then_some(record)
     }
 
     /// A kill between two renames leaves the old output aside: it is put back, or away.
@@ -241,8 +258,12 @@ mod tests {
         let written = step.finish(record("k1"), "").unwrap();
         assert_eq!(step.finished(), Some(written.clone()));
         assert_eq!(written.ports["model"].len(), 64);
-        fs::write(step.done.join("weights"), "123").unwrap();
-        assert!(step.finished().is_none());
+        for damaged in ["123", "12346"] {
+            fs::write(step.done.join("weights"), damaged).unwrap();
+            assert!(step.finished().is_none(), "{damaged}");
+        }
+        fs::write(step.done.join("weights"), "12345").unwrap();
+        assert_eq!(step.finished(), Some(written));
     }
 
     #[test]

@@ -86,7 +86,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Finished steps are kept in any case.
 pub fn execute(plan: &Plan, options: &RunOptions) -> Result<RunSummary> {
     let (instances, values) = Default::default();
-    let executor = Executor { plan, dir: RunDir::open(&options.dir)?, options, instances, values };
+    let dir = RunDir::open(&options.dir).context(super::NotBegun)?;
+    let executor = Executor { plan, dir, options, instances, values };
     let mut steps = vec![];
     for number in plan.order().unwrap_or_default() {
         let step = &plan.steps[number];
@@ -94,7 +95,11 @@ pub fn execute(plan: &Plan, options: &RunOptions) -> Result<RunSummary> {
             let (line, column) = plan.sources.line_column(&step.at);
             format!("step `{}` ({}:{line}:{column})", step.name, plan.sources.name(step.at.source))
         };
-        for (labels, choices) in executor.members(step).with_context(place)? {
+        let members = executor.members(step).with_context(place)?;
+        if members.is_empty() {
+            return Err(executor.nothing_in_common(step)).with_context(place);
+        }
+        for (labels, choices) in members {
             let done = executor.run_member(number, labels, choices);
             steps.push(done.with_context(place)?);
         }
@@ -118,11 +123,7 @@ impl Executor<'_> {
             }
         });
         for &key in keys.iter().filter(|k| !step.action.list_keys().contains(k)) {
-            let mut alternatives = self.alternatives(&inputs, key);
-            if let Some(by) = step.by.as_ref().filter(|_| step.action.cell_keys().contains(&key)) {
-                alternatives = self.cut(alternatives, by)?;
-            }
-            slots.push((key, alternatives));
+            slots.push((key, self.offered(step, key)?));
         }
         let mut members = join(&slots);
         for (labels, choices) in &mut members {
@@ -135,6 +136,29 @@ impl Executor<'_> {
         Ok(members)
     }
 
+    /// What there is to choose from under a key, cut by `by`.
+    fn offered(&self, step: &Step, key: &'static str) -> Result<Vec<Alternative>> {
+        let alternatives = self.alternatives(&step.action.inputs(), key);
+        match step.by.as_ref().filter(|_| step.action.cell_keys().contains(&key)) {
+            Some(by) => self.cut(alternatives, by),
+            None => Ok(alternatives),
+        }
+    }
+
+    /// Why a step has no member, in words.
+    fn nothing_in_common(&self, step: &Step) -> anyhow::Error {
+        let mut groups: Vec<String> = vec![];
+        for input in step.action.inputs() {
+            let offered = self.offered(step, input.key).unwrap_or_default();
+            let named: Vec<String> = offered.iter().map(|(labels, _)| suffix(labels).trim().into()).collect();
+            let text = format!("`{}` has {}", input.key, named.join(", "));
+            if !groups.contains(&text) {
+                groups.push(text);
+            }
+        }
+        anyhow::anyhow!("its inputs have no group in common: {}", groups.join("; "))
+    }
+
     /// Every member of every step named under a key.
     fn alternatives(&self, inputs: &[&Input], key: &'static str) -> Vec<Alternative> {
         let named: Vec<&&Input> = inputs.iter().filter(|input| input.key == key).collect();
@@ -143,7 +167,10 @@ impl Executor<'_> {
             for instance in self.instances.borrow().get(&input.step).into_iter().flatten() {
                 let mut labels = instance.labels.clone();
                 if named.len() > 1 {
-                    labels.insert(key.into(), self.plan.steps[input.step].name.clone());
+                    let step = &self.plan.steps[input.step].name;
+                    let several = named.iter().filter(|other| other.step == input.step).count() > 1;
+                    let name = if several { format!("{step}.{}", input.port) } else { step.clone() };
+                    labels.insert(key.into(), name);
                 }
                 let chosen =
                     Chosen { input: (**input).clone(), labels: instance.labels.clone(), group: None };
@@ -177,7 +204,7 @@ impl Executor<'_> {
         let step = &self.plan.steps[number];
         let start = Instant::now();
         let dir = self.dir.step(&step.name, &labels);
-        let key = self.key(step, &choices)?;
+        let key = self.key(number, &choices)?;
         let kept = dir.finished().filter(|record| record.key == key);
         let reused = kept.is_some();
         let record = match kept {
@@ -208,6 +235,7 @@ impl Executor<'_> {
         key: String,
     ) -> Result<Record> {
         let step = &self.plan.steps[number];
+        self.unpublish()?;
         let part = dir.begin(&key)?;
         let cx = self.context(step, labels, choices, &part);
         cx.check()?;
@@ -245,7 +273,8 @@ impl Executor<'_> {
     }
 
     /// The hash of everything that decides a member's output, threads not among it.
-    fn key(&self, step: &Step, choices: &Choices) -> Result<String> {
+    fn key(&self, number: usize, choices: &Choices) -> Result<String> {
+        let step = &self.plan.steps[number];
         let calls = step.action.calls();
         let plugins: Vec<&str> = calls.iter().map(|call| call.plugin.sha256.as_str()).collect();
         let files: Result<Vec<String>> = step.action.files().iter().map(|path| hash_path(path)).collect();
@@ -261,9 +290,15 @@ impl Executor<'_> {
             };
             inputs.insert((*key).into(), chosen.iter().map(one).collect::<Result<Json>>()?);
         }
+        // A report speaks of all that led to it.
+        let told = matches!(step.action, Action::Report(_)).then(|| {
+            let one = |(step, i): (&Step, Rc<Instance>)| json!([step.name, i.labels, i.record.key]);
+            json!([self.plan.name, self.plan.seed, self.behind(step).into_iter().map(one).collect::<Json>()])
+        });
         let all = json!({
             "lacuna": VERSION, "use": step.action.used(), "spec": step.action.spec(), "plugins": plugins,
-            "files": files?, "seed": step.seed, "inputs": inputs,
+            "files": files?, "seed": step.seed, "inputs": inputs, "told": told,
+            "generic": crate::steps::generic_only(),
         });
         Ok(blake3::hash(all.to_string().as_bytes()).to_hex().to_string())
     }
@@ -316,21 +351,35 @@ impl Executor<'_> {
         self.outputs(chosen)?.model.clone().context("no model on that port")
     }
 
-    /// Each finished member of each step: name, what it ran, what it says, its warnings.
-    pub fn finished_steps(&self) -> Vec<(String, String, String, Vec<String>)> {
+    /// Each member of each step that led to a step: name, what it ran, what it says, its warnings.
+    pub fn steps_behind(&self, step: &Step) -> Vec<(String, String, String, Vec<String>)> {
         let about = |step: &Step, i: &Instance| {
             let headline = i.record.summary["headline"].as_str().unwrap_or_default();
             let name = format!("{}{}", step.name, suffix(&i.labels));
             (name, step.action.used(), headline.to_string(), i.record.warnings.clone())
         };
-        self.finished().iter().map(|(step, instance)| about(step, instance)).collect()
+        self.behind(step).iter().map(|(step, instance)| about(step, instance)).collect()
     }
 
-    /// The finished fitted models: name and folder.
-    pub fn finished_models(&self) -> Vec<(String, PathBuf)> {
-        let finished = self.finished();
-        let models = finished.iter().filter(|(step, _)| matches!(step.action, Action::Fit(_)));
+    /// The fitted models that led to a step: name and folder.
+    pub fn models_behind(&self, step: &Step) -> Vec<(String, PathBuf)> {
+        let behind = self.behind(step);
+        let models = behind.iter().filter(|(step, _)| matches!(step.action, Action::Fit(_)));
         models.map(|(step, i)| (format!("{}{}", step.name, suffix(&i.labels)), i.dir.clone())).collect()
+    }
+
+    /// The finished members of the steps that a step reads from, and of those that they read from, in order.
+    fn behind(&self, step: &Step) -> Vec<(&Step, Rc<Instance>)> {
+        let mut behind: Vec<usize> = step.action.inputs().iter().map(|input| input.step).collect();
+        let mut looked_at = 0;
+        while let Some(&number) = behind.get(looked_at) {
+            looked_at += 1;
+            let further: Vec<usize> = self.plan.upstream(number).filter(|u| !behind.contains(u)).collect();
+            behind.extend(further);
+        }
+        let of_one =
+            |(other, _): &(&Step, _)| behind.iter().any(|&n| std::ptr::eq(*other, &self.plan.steps[n]));
+        self.finished().into_iter().filter(of_one).collect()
     }
 
     fn finished(&self) -> Vec<(&Step, Rc<Instance>)> {
@@ -365,6 +414,13 @@ impl Executor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What an earlier run said of the folder does not hold from now on.
+    fn unpublish(&self) -> Result<()> {
+        let reports = self.plan.steps.iter().filter(|step| matches!(step.action, Action::Report(_)));
+        let names = reports.map(|step| format!("{}.html", step.name)).chain(["run.json".to_string()]);
+        names.into_iter().try_for_each(|name| self.dir.remove(&name))
     }
 
     fn write_run_json(&self, steps: &[StepSummary]) -> Result<()> {

@@ -49,9 +49,24 @@ pub fn compatible(a: &Labels, b: &Labels) -> bool {
 }
 
 /// Labels as a folder's name: `cell_type=B cells`, with what a file system or a shell dislikes as `%2F`.
+///
+/// A name that is too long for a file system ends in a hash instead.
 pub fn folder(labels: &Labels) -> String {
+    const LONGEST: usize = 200;
     let parts: Vec<String> = labels.iter().map(|(k, v)| format!("{}={}", encoded(k), encoded(v))).collect();
-    parts.join(",")
+    let mut name = parts.join(",");
+    if name.len() > LONGEST {
+        let hash = blake3::hash(name.as_bytes()).to_hex();
+        let cut = (0..=LONGEST - 20).rev().find(|&at| name.is_char_boundary(at)).unwrap_or(0);
+        name = format!("{}%{}", &name[..cut], &hash[..16]);
+    }
+    // Such ends mark work in progress.
+    for end in [".part", ".old", ".tmp"] {
+        if let Some(stem) = name.strip_suffix(end) {
+            name = format!("{stem}%2E{}", &end[1..]);
+        }
+    }
+    name
 }
 
 fn encoded(text: &str) -> String {
@@ -99,5 +114,8 @@ mod tests {
     fn a_folder_name_keeps_letters_and_encodes_the_rest() {
         assert_eq!(folder(&labels(&[("cell_type", "CD14+ Mono/β")])), "cell_type=CD14+ Mono%2Fβ");
         assert_eq!(folder(&labels(&[])), "");
+        assert_eq!(folder(&labels(&[("g", "B.part")])), "g=B%2Epart");
+        let long = |end: &str| folder(&labels(&[("g", &("β".repeat(150) + end))]));
+        assert!(long("x").len() < 220 && long("x") != long("y"));
     }
 }

@@ -80,6 +80,11 @@ impl Evaluate {
                 let title = format!("`{}` does not score single rows", call.component.id);
                 keys.problem(Diagnostic::error(call.at.clone(), title));
             }
+            if let Some(part) = call.needs_other_than(&["before", "after"]) {
+                let title =
+                    format!("`{}` needs {part}, which an evaluation does not have", call.component.id);
+                keys.problem(Diagnostic::error(call.at.clone(), title));
+            }
         }
         let baselines = match keys.calls("baselines", Kind::Model, &mut |_| {}) {
             Some(calls) => calls,
@@ -144,6 +149,19 @@ impl Evaluate {
         };
         self.baselines.iter().map(fit).collect()
     }
+}
+
+/// How many sets of training cells stand behind these models.
+fn trainings(models: &[Chosen], cx: &StepCx<'_>) -> Result<usize> {
+    let mut seen = vec![];
+    for model in models {
+        let instance = cx.run().instance(model)?;
+        let cells = ["train", "validation"].map(|key| instance.choices.get(key).cloned());
+        if !seen.contains(&cells) {
+            seen.push(cells);
+        }
+    }
+    Ok(seen.len())
 }
 
 fn every_baseline(keys: &mut Keys<'_>) -> Vec<Call> {

@@ -159,7 +159,9 @@ impl FittedModel {
             row.sort_unstable_by_key(|(j, _)| *j);
             x.push_row(row.into_iter());
         }
-        let var = crate::data::Frame::of_names(genes.clone());
+        let mut source = vec![None; genes.len()];
+        target.iter().enumerate().for_each(|(j, t)| t.iter().for_each(|&t| source[t as usize] = Some(j)));
+        let var = cells.var.rows(genes.clone(), &source);
         Ok(Arc::new(Cells { x, var, ..Cells::clone(&cells) }))
     }
 }

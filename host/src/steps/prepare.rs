@@ -148,6 +148,9 @@ impl Prepare {
                 return Ok(condition.why_none(cells));
             }
         }
+        if !self.drop.is_empty() {
+            return Ok("what `where` chooses, `not` leaves out".into());
+        }
         Ok("each condition holds for some cells, but not all of them together".into())
     }
 }
@@ -299,6 +302,8 @@ impl GeneChoice {
             Some(only) => find_genes(&cells.var, &only, "genes.only")?,
             None => (0..cells.n_genes()).collect(),
         };
+        // What an earlier `close = "library"` added is no gene; it is added anew where it is asked for.
+        pool.retain(|&j| cells.var.names[j] != OTHER_GENES);
         let expressing = cells_expressing(cells);
         let needed = if self.min_cells < 1.0 { self.min_cells * cells.len() as f64 } else { self.min_cells };
         pool.retain(|&j| expressing[j] as f64 >= needed && expressing[j] > 0 && !always.contains(&j));

@@ -63,7 +63,7 @@ impl Report {
             screens,
             evaluations,
             trainings: trainings(cx)?,
-            steps: cx.run().finished_steps(),
+            steps: cx.run().steps_behind(cx.step),
             plugins: cx.run().plugins(),
         };
         cx.write(FILE, page::render(&content).as_bytes())?;
@@ -76,10 +76,10 @@ fn title(chosen: &Chosen, cx: &StepCx<'_>) -> String {
     format!("{}{}", cx.run().step(chosen).name, label_suffix(&chosen.labels))
 }
 
-/// The training curves of all models of the run: name, and points of (step, training loss, validation loss).
+/// The training curves of all models behind the report: name, and points of (step, training loss, validation loss).
 fn trainings(cx: &StepCx<'_>) -> Result<Vec<(String, Json)>> {
     let mut found = vec![];
-    for (name, dir) in cx.run().finished_models() {
+    for (name, dir) in cx.run().models_behind(cx.step) {
         let path = dir.join("training.csv");
         if path.exists() {
             found.push((name, curve(&path)?));

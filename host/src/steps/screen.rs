@@ -6,6 +6,7 @@ mod impacts;
 mod table;
 
 pub use genes::quantile;
+pub use impacts::generic_only;
 pub use table::ImpactTable;
 
 use super::FittedModel;
@@ -13,9 +14,9 @@ use super::prepare::OTHER_GENES;
 use crate::data::{Cells, Csr, Knockouts};
 use crate::formats::h5ad;
 use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, PortType, Value};
-use crate::plugin::{Kind, Metric, Scope, Services, Shape, Strategy};
+use crate::plugin::{Kind, Levels, Metric, Scope, Services, Shape, Strategy, is_name};
 use crate::run::{Outputs, StepCx, json_bytes};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value as Json, json};
 
 /// What is screened, and how.
@@ -141,7 +142,7 @@ impl Screen {
         cx.write("genes.csv", &genes::write_csv(&genes, &cells)?)?;
         // Rankings for people use the excess over a knockout without consequence, where there is one.
         let shown = self.impacts.iter().position(|i| i.against.is_null()).unwrap_or(0);
-        let (asked, top) = self.effects_of(&table, &cells)?;
+        let (asked, top) = self.effects_of(&table, shown, &cells)?;
         effects::write(&shot, &asked, self.groups.as_deref(), &cx.path("effects.parquet"))?;
         self.write_h5ad(&table, &cells, cx)?;
         let summary = json!({
@@ -175,10 +176,15 @@ impl Screen {
     }
 
     /// The knockouts whose effects are written, and their names.
-    fn effects_of(&self, table: &ImpactTable, cells: &Cells) -> Result<(Vec<Knockouts>, Vec<String>)> {
+    fn effects_of(
+        &self,
+        table: &ImpactTable,
+        shown: usize,
+        cells: &Cells,
+    ) -> Result<(Vec<Knockouts>, Vec<String>)> {
         let EffectsOf { top, genes } = &self.effects;
         super::prepare::find_genes(&cells.var, genes, "effects")?;
-        let ranked = table.rows_by_knockout(cells).into_iter().enumerate();
+        let ranked = table.rows_by_knockout(shown, cells).into_iter().enumerate();
         let wanted = ranked.filter(|(i, r)| i < top || genes.contains(&r.label));
         let chosen: Vec<_> = wanted.map(|(_, r)| r).collect();
         let labels = chosen.iter().map(|r| r.label.clone()).collect();
@@ -207,6 +213,16 @@ impl Screen {
 }
 
 impl Impact {
+    /// Which values say that much has changed: those of an agreement do so when they are low.
+    fn strongest(&self) -> &'static str {
+        if self.call.component.metric_info().direction == "higher" { "lowest" } else { "highest" }
+    }
+
+    /// Whether the metric looks at the knockout, and takes the removed genes out itself.
+    fn removes_genes(&self) -> bool {
+        self.call.component.metric_info().needs.iter().any(|n| n == "knockouts")
+    }
+
     fn spec(&self) -> Json {
         json!({ "metric": self.call.describe(), "against": self.against.word(), "name": self.call.name })
     }
@@ -239,15 +255,28 @@ pub struct Shot<'a> {
 impl Shot<'_> {
     /// The impacts of these knockouts, one list for each metric. Evaluations call this for baselines.
     pub fn impacts(&self, knockouts: &Knockouts) -> Result<Vec<Vec<f32>>> {
-        impacts::compute(self, knockouts)
+        impacts::compute(self, knockouts, &|_| ())
+    }
+
+    /// The knockouts that a strategy proposes for some cells in a round, in the order of results.
+    fn proposed(&self, strategy: &Strategy, cells: &Cells, round: Round<'_>) -> Result<Knockouts> {
+        let (number, earlier, impacts) = round;
+        let found = strategy.propose(self.host, cells, number, earlier, impacts)?;
+        let model = &self.model.fitted;
+        let level = found.levels.iter().find(|level| **level != 0.0);
+        if let Some(level) = level.filter(|_| model.info().levels == Levels::Knockout) {
+            let strategy = self.screen.knockouts.full_name();
+            bail!(
+                "{strategy} asks for genes at level {level}, and {} knows knockouts (0) only",
+                model.name()
+            );
+        }
+        Ok(without_other_genes(found, cells).sorted())
     }
 }
 
-/// The knockouts that a strategy that does not look at impacts proposes for some cells, in the order of results.
-fn proposed(strategy: &Strategy, cells: &Cells, host: &Services) -> Result<Knockouts> {
-    let found = strategy.propose(host, cells, 0, &Knockouts::default(), &[])?;
-    Ok(without_other_genes(found, cells).sorted())
-}
+/// A round's number, all earlier knockouts, and their impacts.
+type Round<'a> = (u64, &'a Knockouts, &'a [f32]);
 
 /// The pseudo-gene of `close = "library"` is nobody's gene.
 fn without_other_genes(knockouts: Knockouts, cells: &Cells) -> Knockouts {
@@ -260,7 +289,7 @@ fn read_anchor(keys: &mut Keys<'_>) -> Option<f64> {
     const E: f64 = 0.1;
     match keys.node("anchor").map(|n: &Node| &n.value) {
         Some(Value::Boolean(on)) => on.then_some(E),
-        Some(Value::Table(_)) => keys.inner("anchor", |k| k.number("e", 0.0, 1e6).unwrap_or(E)),
+        Some(Value::Table(_)) => keys.inner("anchor", |k| k.number("e", 1e-6, 1e6).unwrap_or(E)),
         Some(_) => {
             let at = keys.place_of("anchor");
             keys.problem(Diagnostic::error(at, "`anchor` is false, or a table such as { e = 0.1 }"));
@@ -285,6 +314,15 @@ fn read_impacts(keys: &mut Keys<'_>, anchored: bool) -> Option<Vec<Impact>> {
     }
     let mut impacts = vec![];
     for (call, word) in calls.into_iter().zip(asked) {
+        if ["cell", "knockout", "genes"].contains(&call.name.as_str()) || !is_name(&call.name) {
+            let title = format!("`{}` cannot name an impact: it becomes a column of the results", call.name);
+            let problem = Diagnostic::error(call.at.clone(), title);
+            keys.problem(problem.help("a-z, 0-9 and -, but not `cell`, `knockout` or `genes`"));
+        }
+        if let Some(part) = call.needs_other_than(&["before", "after", "observed", "knockouts"]) {
+            let title = format!("`{}` needs {part}, which a screen does not have", call.component.id);
+            keys.problem(Diagnostic::error(call.at.clone(), title));
+        }
         let info = call.component.metric_info();
         if info.shape != Shape::Row {
             let title = format!("`{}` does not score single rows, so it is no impact", call.component.id);
@@ -341,9 +379,9 @@ fn read_effects(keys: &mut Keys<'_>) -> EffectsOf {
     }
 }
 
-/// Checks that the strategy's scope allows blocks of cells.
+/// Whether the strategy may be asked about blocks of cells: it looks at each cell alone, and once.
 fn by_blocks(call: &Call) -> bool {
-    call.component.scope() == Scope::Cell
+    call.component.scope() == Scope::Cell && !call.component.adaptive()
 }
 
 /// The rows of knockouts must fit what the parts can hold.

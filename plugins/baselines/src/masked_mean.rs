@@ -23,8 +23,11 @@ impl Component for MaskedMean {
 
 impl Model for MaskedMean {
     type Fitted = MeanShares;
-    const INFO: ModelInfo =
-        ModelInfo { source: "no-skill predictor for the head of DKO, arXiv:2510.03359", ..BASELINE };
+    const INFO: ModelInfo = ModelInfo {
+        source: "no-skill predictor for the head of DKO, arXiv:2510.03359",
+        fused: &["bray-curtis", "euclidean", "mae"],
+        ..BASELINE
+    };
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<MeanShares> {
         let genes = Genes::of(&training.cells)?;
@@ -57,6 +60,25 @@ impl Fitted for MeanShares {
         self.genes.answer(query, answer, cx, |asked, row| {
             asked.write_masked(row, |gene| self.mean[gene].into());
         })
+    }
+
+    /// Against the null prediction the impact is 0 by construction: closing again is all that this model does. Said
+    /// here, since rounding would leave a noise that a rank correlation takes for an answer.
+    fn screen(&self, screen: &Screen<'_>, impacts: &mut [f32], cx: &Context) -> Result<bool> {
+        self.genes.check(&screen.cells)?;
+        if screen.against != "predicted-null" || screen.anchor.is_some() {
+            return Ok(false);
+        }
+        for knockout in screen.knockouts.iter() {
+            cx.check()?;
+            let left = |gene: &u32| !knockout.genes.contains(gene) && self.mean[*gene as usize] > 0.0;
+            let cell = knockout.cell.filter(|&cell| cell < screen.cells.len());
+            if !cell.is_some_and(|cell| screen.cells.assemblage(cell).iter().any(left)) {
+                return Ok(false);
+            }
+        }
+        impacts.fill(0.0);
+        Ok(true)
     }
 
     fn save(&self) -> Result<Vec<u8>> {

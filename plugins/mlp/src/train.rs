@@ -51,6 +51,12 @@ pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Resul
         if step % config.validate_every == 0 || step + 1 == config.steps {
             cx.check()?;
             cx.progress(step, config.steps, "steps");
+            if !mean(&losses).is_finite() {
+                let rate = config.learning_rate;
+                return Err(Error::failed(format!(
+                    "the loss is not finite at step {step}: lower `learning_rate` ({rate})"
+                )));
+            }
             let seen = validation.as_mut().map(|v| v.loss(&network, cx));
             history.push(Look { step, training: mean(&losses), validation: seen.unwrap_or(f64::NAN) });
             if let Some(loss) = seen.filter(|loss| *loss <= best_loss) {

@@ -39,9 +39,7 @@ pub fn scores(
         let name = name_of(chosen, cx);
         let contenders = contenders(evaluate, &screened, cx)?;
         for (c, column) in screened.table.columns.iter().enumerate() {
-            let Some(t_column) = truth.table.columns.iter().position(|x| x == column) else {
-                bail!("the truth has no impacts named `{column}`: give both screens the same `impact`");
-            };
+            let t_column = same_impact(&screened, c, &truth)?;
             let data =
                 if screened.table.columns.len() > 1 { format!("{name}.{column}") } else { name.clone() };
             // A knockout without a value for anyone is left out for all, so that all are scored on the same.
@@ -75,6 +73,27 @@ fn open<'a>(chosen: &Chosen, cx: &'a StepCx<'_>) -> Result<Screened<'a>> {
     let cells = cx.run().model(&model)?.align(cx.run().cells(input("cells")?)?, &cx.services)?;
     let table = ImpactTable::read(&instance.dir.join("impacts"), &cells)?;
     Ok(Screened { screen, model, cells, table })
+}
+
+/// The column of the truth's screen that holds the same impact as column `c` of a screen.
+fn same_impact(screened: &Screened<'_>, c: usize, truth: &Screened<'_>) -> Result<usize> {
+    let column = &screened.table.columns[c];
+    let Some(found) = truth.table.columns.iter().position(|x| x == column) else {
+        bail!("the truth has no impacts named `{column}`: give both screens the same `impact`");
+    };
+    let described = |s: &Screened<'_>, c: usize| {
+        let impact = &s.screen.impacts[c];
+        let against = if impact.against.is_null() { "the null" } else { "the whole" };
+        (impact.call.describe(), format!("{} against {against} profile", impact.call.full_name()))
+    };
+    let (one, other) = (described(screened, c), described(truth, found));
+    ensure!(
+        one == other,
+        "`{column}` is {} in the screen and {} in the truth: give both the same `impact`",
+        one.1,
+        other.1
+    );
+    Ok(found)
 }
 
 /// Names, whether they are baselines, and impacts of the screen's own knockouts by column.

@@ -1,7 +1,7 @@
 //! Predicted against observed profiles of cells that the models have not seen.
 
 use super::scores::{Blocks, Contender, Over, ScoreRow, plain_row, score, score_pair};
-use super::{Evaluate, Judge, name_of, single};
+use super::{Evaluate, Judge, name_of, single, trainings};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::Services;
 use crate::run::StepCx;
@@ -17,6 +17,7 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
     let cells = cx.run().cells(single(cx, "cells")?)?;
     let data = name_of(single(cx, "cells")?, cx);
     let models = cx.chosen("models");
+    let trainings = trainings(models, cx)?;
     let mut rows = vec![];
     for chosen in models {
         // Each model stands beside the baselines that learned from the same cells.
@@ -24,6 +25,7 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
         let aligned = model.align(cells.clone(), &cx.services)?;
         let mut contenders = vec![contender(name_of(chosen, cx), false, &model, &aligned, &cx.services)?];
         for (name, fitted) in evaluate.fit_baselines(chosen, cx)? {
+            let name = if trainings > 1 { format!("{name} of {}", contenders[0].name) } else { name };
             contenders.push(contender(name, true, &fitted, &aligned, &cx.services)?);
             cx.services.progress(contenders.len() as u64, evaluate.baselines.len() as u64 + 1, "models");
         }

@@ -61,6 +61,9 @@ pub struct ScoreRow {
     pub beats: Vec<String>,
     /// Whether it is itself a baseline.
     pub baseline: bool,
+    /// The baselines that it stands beside.
+    #[serde(skip)]
+    pub rivals: Vec<String>,
 }
 
 /// A score, and the scores of the resamples.
@@ -68,6 +71,19 @@ struct Scored {
     value: f64,
     interval: (f64, f64),
     resampled: Vec<f64>,
+}
+
+/// Of fewer cells no spread can be told.
+const FEWEST_CELLS: usize = 5;
+
+impl Scored {
+    /// Without interval and resamples, hence without a verdict, where there are too few cells for one.
+    fn if_cells(self, cells: usize) -> Self {
+        if cells >= FEWEST_CELLS {
+            return self;
+        }
+        Self { interval: (f64::NAN, f64::NAN), resampled: vec![], ..self }
+    }
 }
 
 impl Blocks {
@@ -118,7 +134,7 @@ fn flattened(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Resu
         })
         .collect::<Result<_>>()?;
     let half = Z * standard_deviation(&resampled);
-    Ok(Scored { value, interval: (value - half, value + half), resampled })
+    Ok(Scored { value, interval: (value - half, value + half), resampled }.if_cells(blocks.cells()))
 }
 
 /// The mean over cells of each cell's own score. The interval holds 95 % of the resampled means.
@@ -141,7 +157,7 @@ fn per_cell(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Resul
     let mut sorted: Vec<f64> = resampled.iter().copied().filter(|s| !s.is_nan()).collect();
     sorted.sort_by(f64::total_cmp);
     let interval = (quantile(&sorted, 0.025), quantile(&sorted, 0.975));
-    Ok(Scored { value, interval, resampled })
+    Ok(Scored { value, interval, resampled }.if_cells(blocks.cells()))
 }
 
 /// Cells drawn with replacement. The same number gives the same cells for every contender, so differences pair.
@@ -198,6 +214,7 @@ pub fn score(
         direction: judge.info.direction.clone(),
         beats: beats(i),
         baseline: contender.baseline,
+        rivals: contenders.iter().filter(|c| c.baseline).map(|c| c.name.clone()).collect(),
     };
     Ok(contenders.iter().enumerate().map(row).collect())
 }
@@ -220,6 +237,7 @@ pub fn plain_row(
         direction: judge.info.direction.clone(),
         beats: vec![],
         baseline: contender.1,
+        rivals: vec![],
     }
 }
 
@@ -237,6 +255,9 @@ fn is_better(one: &Scored, other: &Scored, direction: &str, over: Over) -> bool 
     let mut gain: Vec<f64> =
         one.resampled.iter().zip(&other.resampled).map(|(a, b)| sign * (a - b)).collect();
     gain.retain(|g| g.is_finite());
+    if gain.is_empty() {
+        return false;
+    }
     match over {
         Over::All => sign * (one.value - other.value) - Z * standard_deviation(&gain) > 0.0,
         Over::Cells => {
@@ -302,7 +323,8 @@ pub fn verdicts(rows: &[ScoreRow]) -> Vec<Json> {
     let mut verdicts: Vec<Verdict<'_>> = vec![];
     for row in rows.iter().filter(|r| !r.baseline && r.lower.is_some() && r.direction != "none") {
         let same = |r: &&ScoreRow| {
-            r.baseline && (&r.data, &r.metric, &r.stratum) == (&row.data, &row.metric, &row.stratum)
+            row.rivals.contains(&r.model)
+                && (&r.data, &r.metric, &r.stratum) == (&row.data, &row.metric, &row.stratum)
         };
         let (mut beaten, mut unbeaten, mut silent) = (vec![], vec![], vec![]);
         for baseline in rows.iter().filter(same) {

@@ -79,10 +79,13 @@ impl Page {
         let verdicts = content.evaluations.iter().flat_map(|(_, summary)| list(&summary["verdicts"]));
         let (good, bad): (Vec<&Json>, Vec<&Json>) = verdicts.partition(|v| v["beats_all"] == true);
         if good.is_empty() && bad.is_empty() {
-            self.add(
+            self.add(if content.evaluations.is_empty() {
                 "<p class=\"warning\"><b>No model was evaluated here.</b> Whether these impacts mean anything is not \
-                 known: add a step <code>evaluate</code>.</p>",
-            );
+                 known: add a step <code>evaluate</code>.</p>"
+            } else {
+                "<p class=\"warning\"><b>No model was compared with a baseline here.</b> Whether it is better than a \
+                 simple predictor is not known: there were no baselines, or too few cells.</p>"
+            });
             return;
         }
         self.add("<h2>Does the model beat simple baselines?</h2>");
@@ -125,7 +128,7 @@ impl Page {
             summary["cells"],
             escape(summary["model"].as_str().unwrap_or_default()),
             escape(metric),
-            escape(in_words(against)),
+            escape(in_words(against, first["removes_genes"] == true)),
         );
         let genes = &summary["keystones"];
         if list(genes).is_empty() {
@@ -322,8 +325,10 @@ impl Page {
     }
 }
 
-fn in_words(against: &str) -> &'static str {
+fn in_words(against: &str, removes_genes: bool) -> &'static str {
     match against {
+        "predicted" if removes_genes => "against the prediction without a knockout, the gene itself left out",
+        "observed" if removes_genes => "against the observed profile, the gene itself left out",
         "predicted" => "against the prediction without a knockout (the gene's own share counts)",
         "predicted-null" => {
             "against the same prediction without the gene, closed again: the excess over a knockout without consequence"

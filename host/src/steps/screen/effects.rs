@@ -1,7 +1,7 @@
 //! What changes when a gene is lost: the mean profile before and after, gene by gene, signed.
 
 use super::Shot;
-use super::impacts::close_without;
+use super::impacts::{make_null, push_after};
 use super::table::write_parquet;
 use crate::data::Knockouts;
 use crate::run::Cancelled;
@@ -92,11 +92,11 @@ fn add_block(
             let cell = rows.cell[i] as usize;
             shot.cells.write_profile(cell, &mut observed);
             let mut anchored = vec![];
-            super::impacts::push_after(&mut anchored, after, Some((e, before, &observed)), rows.genes(i));
+            push_after(&mut anchored, after, Some((e, before, &observed)), (rows.genes(i), rows.levels(i)));
             after.copy_from_slice(&anchored);
             before.copy_from_slice(&observed);
         }
-        close_without(before, rows.genes(i));
+        make_null(before, (rows.genes(i), rows.levels(i)));
         let group = group_of[rows.cell[i] as usize].as_ref();
         for (sums, (_, name)) in sums.iter_mut().zip(members) {
             if name.is_none() || *name == group {

@@ -41,8 +41,8 @@ pub fn summarise(table: &ImpactTable, cells: &Cells, groups: Option<&str>) -> Re
     let shares = shares(cells);
     let mut out = vec![];
     for (group, member) in &members {
-        for (metric, values) in table.columns.iter().zip(&table.values) {
-            out.extend(of_group(table, cells, (group, member), (metric, values), &shares));
+        for column in 0..table.columns.len() {
+            out.extend(of_group(table, cells, (group, member), column, &shares));
         }
     }
     Ok(out)
@@ -52,9 +52,10 @@ fn of_group(
     table: &ImpactTable,
     cells: &Cells,
     (group, member): (&str, &[bool]),
-    (metric, values): (&str, &[f32]),
+    column: usize,
     shares: &[f32],
 ) -> Vec<GeneSummary> {
+    let (metric, values) = (&table.columns[column], &table.values[column]);
     let size = member.iter().filter(|m| **m).count();
     let mut impacts: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
     for (i, &value) in values.iter().enumerate() {
@@ -77,7 +78,7 @@ fn of_group(
         let (mean, interval) = mean_interval(&impacts);
         GeneSummary {
             group: group.into(),
-            metric: metric.into(),
+            metric: metric.clone(),
             gene,
             cells: count,
             presence: count as f64 / size.max(1) as f64,
@@ -89,7 +90,8 @@ fn of_group(
         }
     };
     let mut genes: Vec<GeneSummary> = impacts.into_iter().map(one).collect();
-    genes.sort_by(|a, b| b.mean.total_cmp(&a.mean).then(a.gene.cmp(&b.gene)));
+    let strength = |g: &GeneSummary| if table.lowest_first[column] { -g.mean } else { g.mean };
+    genes.sort_by(|a, b| strength(b).total_cmp(&strength(a)).then(a.gene.cmp(&b.gene)));
     genes.iter_mut().enumerate().for_each(|(i, g)| g.rank = i + 1);
     genes
 }
@@ -183,7 +185,7 @@ pub fn keystones(genes: &[GeneSummary], metric: &str, cells: &Cells, asked: &[St
         .map(|g| {
             json!({
                 "gene": cells.var.names[g.gene as usize], "rank": g.rank, "cells": g.cells, "presence": g.presence,
-                "mean_share": g.mean_share, "impact": number(g.mean), "lower": number(g.interval.0),
+                "asked": asked.contains(&cells.var.names[g.gene as usize]), "mean_share": g.mean_share, "impact": number(g.mean), "lower": number(g.interval.0),
                 "upper": number(g.interval.1),
             })
         })

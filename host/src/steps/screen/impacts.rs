@@ -1,6 +1,6 @@
 //! Impacts, block by block: predict, compare, drop. No screen ever holds all profiles.
 
-use super::{Against, Measure, Shot, proposed};
+use super::{Against, Measure, Shot};
 use crate::data::Knockouts;
 use crate::plugin::Strategy;
 use crate::run::{Cancelled, json_bytes};
@@ -10,37 +10,40 @@ use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Cells that a strategy is asked about at once.
 const CELLS_AT_ONCE: usize = 64;
 /// A part is closed at the first such block boundary behind this many rows.
-const ROWS_OF_A_PART: usize = 1 << 19;
+const ROWS_OF_A_PART: usize = 1 << 17;
 /// Rows that one task predicts at once.
 const ROWS_OF_A_TASK: usize = 512;
 
 /// Writes the parts and, last, the manifest. Parts that are there already are kept.
 pub fn write_parts(shot: &Shot<'_>, strategy: &Strategy, dir: &Path) -> Result<Json> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let mut writer = Parts { shot, dir, parts: vec![] };
+    let mut writer = Parts { shot, dir, parts: vec![], rows: 0 };
     if super::by_blocks(&shot.screen.knockouts) {
-        let mut pending = Knockouts::default();
+        let (none, mut pending) = (Knockouts::default(), Knockouts::default());
         for block in blocks(shot.cells.len(), CELLS_AT_ONCE) {
             let rows: Vec<usize> = block.clone().collect();
-            let found = proposed(strategy, &shot.cells.select_cells(&rows), shot.host)?;
+            let found = shot.proposed(strategy, &shot.cells.select_cells(&rows), (0, &none, &[]))?;
             for i in 0..found.len() {
                 pending.push(block.start as u64 + found.cell[i], found.genes(i), found.levels(i));
             }
             if pending.len() >= ROWS_OF_A_PART {
-                writer.write(&std::mem::take(&mut pending))?;
+                // As many for each cell to come as for those so far.
+                let so_far = (writer.rows + pending.len()) as u64;
+                let total = so_far * shot.cells.len() as u64 / block.end as u64;
+                writer.write(&std::mem::take(&mut pending), total)?;
             }
-            shot.host.progress(block.end as u64, shot.cells.len() as u64, "cells");
         }
-        writer.write(&pending)?;
+        let total = (writer.rows + pending.len()) as u64;
+        writer.write(&pending, total)?;
     } else {
         let all = all_rounds(shot, strategy)?;
         for rows in part_rows(&all) {
-            writer.write(&all.select(rows.clone()))?;
-            shot.host.progress(rows.end as u64, all.len() as u64, "knockouts");
+            writer.write(&all.select(rows), all.len() as u64)?;
         }
     }
     writer.finish()
@@ -68,18 +71,15 @@ fn part_rows(all: &Knockouts) -> Vec<Range<usize>> {
 
 /// All rounds of a strategy that looks at all cells; each after the first sees the impacts so far.
 fn all_rounds(shot: &Shot<'_>, strategy: &Strategy) -> Result<Knockouts> {
-    let mut all = proposed(strategy, shot.cells, shot.host)?;
-    if !shot.screen.knockouts.component.adaptive() {
-        return Ok(all);
-    }
-    let mut impacts = compute(shot, &all)?.swap_remove(0);
-    for round in 1.. {
-        let next = strategy.propose(shot.host, shot.cells, round, &all, &impacts)?;
-        if next.is_empty() {
+    let mut all = Knockouts::default();
+    let mut impacts = vec![];
+    for round in 0.. {
+        let next = shot.proposed(strategy, shot.cells, (round, &all, &impacts))?;
+        (0..next.len()).for_each(|i| all.push(next.cell[i], next.genes(i), next.levels(i)));
+        if next.is_empty() || !shot.screen.knockouts.component.adaptive() {
             break;
         }
-        impacts.extend(compute(shot, &next)?.swap_remove(0));
-        (0..next.len()).for_each(|i| all.push(next.cell[i], next.genes(i), next.levels(i)));
+        impacts.extend(compute(shot, &next, &|_| ())?.swap_remove(0));
     }
     Ok(all.sorted())
 }
@@ -88,10 +88,13 @@ struct Parts<'a> {
     shot: &'a Shot<'a>,
     dir: &'a Path,
     parts: Vec<Json>,
+    /// Rows of these parts.
+    rows: usize,
 }
 
 impl Parts<'_> {
-    fn write(&mut self, knockouts: &Knockouts) -> Result<()> {
+    /// Writes a part; `total` is how many rows there will be.
+    fn write(&mut self, knockouts: &Knockouts, total: u64) -> Result<()> {
         if knockouts.is_empty() {
             return Ok(());
         }
@@ -100,9 +103,12 @@ impl Parts<'_> {
         let path = self.dir.join(&file);
         // Parts appear whole: what is there is done work of a run that was killed.
         if !path.exists() {
-            let impacts = compute(self.shot, knockouts)?;
+            let progress =
+                |done: usize| self.shot.host.progress((self.rows + done) as u64, total, "knockouts");
+            let impacts = compute(self.shot, knockouts, &progress)?;
             super::table::write_part(&path, knockouts, &impacts, self.shot)?;
         }
+        self.rows += knockouts.len();
         let name = |i: usize| &self.shot.cells.obs.names[knockouts.cell[i] as usize];
         self.parts.push(json!({
             "file": file, "rows": knockouts.len(), "first_cell": name(0), "last_cell": name(knockouts.len() - 1),
@@ -113,7 +119,8 @@ impl Parts<'_> {
     fn finish(self) -> Result<Json> {
         let describe = |(measure, impact): (&Measure, &super::Impact)| {
             json!({ "column": measure.column, "metric": impact.call.full_name(), "with": impact.call.params.written,
-                "against": impact.against.word() })
+                "against": impact.against.word(), "strongest": impact.strongest(),
+                "removes_genes": impact.removes_genes() })
         };
         let impacts: Json = self.shot.measures.iter().zip(&self.shot.screen.impacts).map(describe).collect();
         let rows: u64 = self.parts.iter().filter_map(|p| p["rows"].as_u64()).sum();
@@ -129,9 +136,15 @@ impl Parts<'_> {
 
 /// The impacts of knockouts, one list for each metric; NaN where there is no value.
 ///
-/// The rows are cut into tasks of fixed size, so that nothing depends on the number of threads.
-pub fn compute(shot: &Shot<'_>, knockouts: &Knockouts) -> Result<Vec<Vec<f32>>> {
+/// The rows are cut into tasks of fixed size, so that nothing depends on the number of threads. `progress` is told
+/// how many are done.
+pub fn compute(
+    shot: &Shot<'_>,
+    knockouts: &Knockouts,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<Vec<f32>>> {
     let tasks = tasks(knockouts);
+    let finished = AtomicUsize::new(0);
     let done: Vec<Vec<Vec<f32>>> = tasks
         .par_iter()
         .map_init(Buffers::default, |buffers, rows| {
@@ -139,7 +152,9 @@ pub fn compute(shot: &Shot<'_>, knockouts: &Knockouts) -> Result<Vec<Vec<f32>>> 
                 return Err(Cancelled.into());
             }
             let task = knockouts.select(rows.clone());
-            shot.measures.iter().map(|m| task_impacts(shot, m, &task, buffers)).collect()
+            let impacts = shot.measures.iter().map(|m| task_impacts(shot, m, &task, buffers)).collect();
+            progress(finished.fetch_add(rows.len(), Ordering::Relaxed) + rows.len());
+            impacts
         })
         .collect::<Result<_>>()?;
     let column = |m: usize| done.iter().flat_map(|task| task[m].iter().copied()).collect();
@@ -199,9 +214,10 @@ fn task_impacts(
             let row = at + 1 + k;
             let predicted = &buffers.predicted[row * genes..(row + 1) * genes];
             let anchor = shot.screen.anchor.map(|e| (e, base, observed.as_slice()));
-            push_after(&mut buffers.after, predicted, anchor, task.genes(i));
+            let removed = (task.genes(i), task.levels(i));
+            push_after(&mut buffers.after, predicted, anchor, removed);
             let reference = if measure.against.is_observed() { &observed } else { base };
-            push_before(&mut buffers.before, reference, measure.against, task.genes(i));
+            push_before(&mut buffers.before, reference, measure.against, removed);
             if measure.wants_observed {
                 buffers.observed.extend_from_slice(&observed);
             }
@@ -216,14 +232,18 @@ fn task_impacts(
     Ok(scores.into_iter().map(|s| s as f32).collect())
 }
 
+/// For the tests that hold the two ways against each other.
+pub fn generic_only() -> bool {
+    std::env::var_os("LACUNA_GENERIC_SCREEN").is_some()
+}
+
 /// The model's own way, if it has one for this formula.
 fn fused(shot: &Shot<'_>, measure: &Measure, task: &Knockouts) -> Result<Option<Vec<f32>>> {
     let Some(formula) = measure.formula.as_ref().filter(|f| shot.model.fitted.info().fused.contains(f))
     else {
         return Ok(None);
     };
-    // For the tests that hold the two ways against each other.
-    if std::env::var_os("LACUNA_GENERIC_SCREEN").is_some() {
+    if generic_only() {
         return Ok(None);
     }
     let mut impacts = vec![f32::NAN; task.len()];
@@ -233,12 +253,12 @@ fn fused(shot: &Shot<'_>, measure: &Measure, task: &Knockouts) -> Result<Option<
 }
 
 /// The profile after the knockout; anchored, it is closed(observed × fold change), where the fold change is
-/// (predicted + e/N) / (base + e/N), and the removed genes are silent.
+/// (predicted + e/N) / (base + e/N), and genes at level 0 are silent.
 pub fn push_after(
     after: &mut Vec<f32>,
     predicted: &[f32],
     anchor: Option<(f64, &[f32], &[f32])>,
-    removed: &[u32],
+    (genes, levels): (&[u32], &[f32]),
 ) {
     let start = after.len();
     after.extend_from_slice(predicted);
@@ -249,20 +269,26 @@ pub fn push_after(
         let fold = (*x + e) / (base + e);
         *x = if observed > 0.0 { observed * fold } else { 0.0 };
     }
-    close_without(row, removed);
+    genes.iter().zip(levels).filter(|(_, level)| **level == 0.0).for_each(|(&g, _)| row[g as usize] = 0.0);
+    close(row);
 }
 
-fn push_before(before: &mut Vec<f32>, reference: &[f32], against: Against, removed: &[u32]) {
+fn push_before(before: &mut Vec<f32>, reference: &[f32], against: Against, removed: (&[u32], &[f32])) {
     let start = before.len();
     before.extend_from_slice(reference);
     if against.is_null() {
-        close_without(&mut before[start..], removed);
+        make_null(&mut before[start..], removed);
     }
 }
 
-/// Sets genes to 0 and closes the rest; a profile of which nothing is left stays 0.
-pub fn close_without(profile: &mut [f32], removed: &[u32]) {
-    removed.iter().for_each(|&g| profile[g as usize] = 0.0);
+/// The null profile: the genes at their levels (0 is a knockout), all others as they are, closed.
+pub fn make_null(profile: &mut [f32], (genes, levels): (&[u32], &[f32])) {
+    genes.iter().zip(levels).for_each(|(&g, level)| profile[g as usize] *= level);
+    close(profile);
+}
+
+/// Makes a profile sum to 1; one of which nothing is left stays 0.
+fn close(profile: &mut [f32]) {
     let sum: f64 = profile.iter().map(|&p| f64::from(p)).sum();
     if sum > 0.0 {
         profile.iter_mut().for_each(|p| *p = (f64::from(*p) / sum) as f32);
@@ -291,13 +317,22 @@ mod tests {
         let observed = [0.5, 0.3, 0.2, 0.0];
         let base = [0.4, 0.4, 0.2, 0.0];
         let mut after = vec![];
-        push_after(&mut after, &base, Some((0.1, &base, &observed)), &[]);
+        push_after(&mut after, &base, Some((0.1, &base, &observed)), (&[], &[]));
         for (a, b) in after.iter().zip(observed) {
             assert!((a - b).abs() < 1e-6);
         }
         after.clear();
-        push_after(&mut after, &[0.0, 0.66, 0.34, 0.0], Some((0.1, &base, &observed)), &[0]);
+        push_after(&mut after, &[0.0, 0.66, 0.34, 0.0], Some((0.1, &base, &observed)), (&[0], &[0.0]));
         assert_eq!(after[0], 0.0);
         assert!((after.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_null_profile_has_the_genes_at_their_levels() {
+        let mut profile = [0.5, 0.3, 0.2];
+        make_null(&mut profile, (&[0, 2], &[0.0, 1.5]));
+        assert_eq!(profile, [0.0, 0.5, 0.5]);
+        make_null(&mut profile, (&[1, 2], &[0.0, 0.0]));
+        assert_eq!(profile, [0.0; 3]);
     }
 }

@@ -25,6 +25,8 @@ pub struct ImpactTable {
     pub columns: Vec<String>,
     /// The impacts, one list for each column; NaN where there is no value.
     pub values: Vec<Vec<f32>>,
+    /// Of each column, whether the lowest values are the strongest effects, as those of an agreement are.
+    pub lowest_first: Vec<bool>,
 }
 
 /// All rows of one knockout.
@@ -33,8 +35,8 @@ pub struct Ranked {
     pub label: String,
     /// Its rows.
     pub rows: Vec<usize>,
-    /// The mean of the first impact.
-    pub mean: f64,
+    /// The mean impact; its negative where the lowest are the strongest.
+    pub strength: f64,
 }
 
 /// How Parquet files are written: the same content gives the same bytes.
@@ -102,7 +104,8 @@ impl ImpactTable {
         let columns: Vec<String> =
             listed("impacts").iter().filter_map(|i| Some(i["column"].as_str()?.to_string())).collect();
         let values = vec![vec![]; columns.len()];
-        let mut table = Self { knockouts: Knockouts::default(), columns, values };
+        let lowest_first = listed("impacts").iter().map(|i| i["strongest"] == "lowest").collect();
+        let mut table = Self { knockouts: Knockouts::default(), columns, values, lowest_first };
         let index = |names: &[String]| -> HashMap<String, u32> {
             names.iter().enumerate().map(|(i, name)| (name.clone(), i as u32)).collect()
         };
@@ -136,7 +139,8 @@ impl ImpactTable {
                 for name in list.as_string::<i32>().iter().flatten() {
                     row.push(*var.get(name).with_context(|| format!("no gene {name}"))?);
                 }
-                let levels = levels(labels.value(i), row.len());
+                let names = list.as_string::<i32>().iter().flatten();
+                let levels = levels(labels.value(i), names)?;
                 self.knockouts.push(u64::from(*cell), &row, &levels);
             }
             for (name, values) in self.columns.iter().zip(&mut self.values) {
@@ -147,20 +151,22 @@ impl ImpactTable {
         Ok(())
     }
 
-    /// All knockouts, those with the highest mean of the first impact first; ties by name.
-    pub fn rows_by_knockout(&self, cells: &Cells) -> Vec<Ranked> {
+    /// All knockouts, those with the strongest mean impact of this column first; ties by name.
+    pub fn rows_by_knockout(&self, column: usize, cells: &Cells) -> Vec<Ranked> {
         let mut rows: HashMap<String, Vec<usize>> = HashMap::new();
         for i in 0..self.len() {
             rows.entry(self.knockouts.label(i, &cells.var.names)).or_default().push(i);
         }
-        let mean = |rows: &[usize]| {
-            let values = rows.iter().map(|&i| f64::from(self.values[0][i])).filter(|v| !v.is_nan());
+        let sign = if self.lowest_first[column] { -1.0 } else { 1.0 };
+        let strength = |rows: &[usize]| {
+            let values =
+                rows.iter().map(|&i| sign * f64::from(self.values[column][i])).filter(|v| !v.is_nan());
             let (sum, n) = values.fold((0.0, 0), |(sum, n), v| (sum + v, n + 1));
             if n == 0 { f64::NEG_INFINITY } else { sum / f64::from(n) }
         };
         let mut ranked: Vec<Ranked> =
-            rows.into_iter().map(|(label, rows)| Ranked { mean: mean(&rows), label, rows }).collect();
-        ranked.sort_by(|a, b| b.mean.total_cmp(&a.mean).then_with(|| a.label.cmp(&b.label)));
+            rows.into_iter().map(|(label, rows)| Ranked { strength: strength(&rows), label, rows }).collect();
+        ranked.sort_by(|a, b| b.strength.total_cmp(&a.strength).then_with(|| a.label.cmp(&b.label)));
         ranked
     }
 
@@ -183,13 +189,30 @@ impl ImpactTable {
     }
 }
 
-/// The levels in a knockout's name: `A@0.3+B` has 0.3 and 0.
-fn levels(label: &str, genes: usize) -> Vec<f32> {
-    if !label.contains('@') {
-        return vec![0.0; genes];
+/// The levels in a knockout's name: `A@0.3+B` of the genes A and B has 0.3 and 0. Names may hold `@` and `+`.
+fn levels<'a>(label: &str, genes: impl Iterator<Item = &'a str>) -> Result<Vec<f32>> {
+    let (mut rest, mut levels) = (label, vec![]);
+    for gene in genes {
+        let after = rest.strip_prefix(gene).with_context(|| format!("`{label}` does not name {gene}"))?;
+        let (level, next) = after.split_once('+').unwrap_or((after, ""));
+        let level = level.strip_prefix('@').map_or(Ok(0.0), str::parse);
+        levels.push(level.with_context(|| format!("`{label}` has no level of {gene}"))?);
+        rest = next;
     }
-    let level = |part: &str| part.rsplit_once('@').and_then(|(_, level)| level.parse().ok()).unwrap_or(0.0);
-    let mut levels: Vec<f32> = label.split('+').map(level).collect();
-    levels.resize(genes, 0.0);
-    levels
+    Ok(levels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_read_from_a_name_whatever_the_genes_are_called() {
+        let read = |label: &str, genes: &[&str]| levels(label, genes.iter().copied()).unwrap();
+        assert_eq!(read("A", &["A"]), [0.0]);
+        assert_eq!(read("A@0.3+B+C@2", &["A", "B", "C"]), [0.3, 0.0, 2.0]);
+        assert_eq!(read("a@0.3+x@b+c", &["a@0.3", "x@b+c"]), [0.0, 0.0]);
+        assert_eq!(read("a@0.3@1.5+b+@0.5", &["a@0.3", "b+"]), [1.5, 0.5]);
+        assert!(levels("A+B", ["A", "C"].into_iter()).is_err());
+    }
 }
