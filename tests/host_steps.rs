@@ -102,6 +102,22 @@ fn a_file_that_ends_early_is_an_error() {
     }
 }
 
+#[test]
+fn a_table_with_names_holds_counts_unless_it_is_said_to_hold_abundances() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("logged.csv");
+    std::fs::write(&table, ",A,B\nc1,0.5,1.25\nc2,2.1,0\n").unwrap();
+    let said = run(&path_key(&table), "").map(|_| ()).unwrap_err();
+    assert!(
+        said.contains("neither counts nor profiles") && said.contains("values = \"abundances\""),
+        "{said}"
+    );
+    run(&format!("{}\nvalues = \"abundances\"", path_key(&table)), "").unwrap();
+    std::fs::write(&table, "0.5,1.25\n2.1,0\n").unwrap();
+    let said = run(&format!("{}\nvalues = \"counts\"", path_key(&table)), "").map(|_| ()).unwrap_err();
+    assert!(said.contains("neither counts nor profiles"), "{said}");
+}
+
 const TABLE: &str = ",A,B,C,D\nc1,5,3,1,1\nc2,4,0,2,0\nc3,0,2,1,0\nc4,9,1,0,0\nc5,1,1,1,1\n";
 
 fn of_table(prepare: &str) -> Result<tempfile::TempDir, String> {
@@ -202,6 +218,8 @@ impact = { use = "bray-curtis", against = "predicted" }
     let steps = project.path().join("runs/aligned/steps");
     let cells = H5ad::open(&steps.join("screen/screen.h5ad")).unwrap().cells("X").unwrap();
     assert_eq!(cells.var.names, ["G001", "G003", "G005", "G007"]);
+    let regulator = cells.var.column("regulator").unwrap().texts();
+    assert_eq!(regulator.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, true, false]);
     let run = std::fs::read_to_string(project.path().join("runs/aligned/run.json")).unwrap();
     assert!(run.contains("1 of the model's 4 genes are not in the cells"));
     let set = "steps.fewer.genes.only=[\"G001\", \"G002\"]";

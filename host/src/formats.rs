@@ -52,11 +52,13 @@ pub struct Loaded {
     pub values: ValueSummary,
     /// What was left out or taken otherwise, in words.
     pub warnings: Vec<String>,
+    /// Whether the file names its cells and genes; only a table of numbers does not.
+    pub named: bool,
 }
 
 impl Loaded {
     fn new(cells: Cells, warnings: Vec<String>) -> Self {
-        Self { values: ValueSummary::of(&cells.x), cells, warnings }
+        Self { values: ValueSummary::of(&cells.x), cells, warnings, named: true }
     }
 }
 

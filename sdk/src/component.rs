@@ -332,6 +332,9 @@ pub struct MetricInfo {
     pub range: (f64, f64),
     /// Which way is better, as an evaluation.
     pub direction: Direction,
+    /// Whether it compares any two vectors, not profiles only: all cells laid end to end, a gene over the cells,
+    /// impacts. False for a metric whose scale depends on a profile's sum, or grows with the length.
+    pub vectors: bool,
     /// Whether before and after may be exchanged.
     pub symmetric: bool,
     /// The score when before equals after.
@@ -351,6 +354,7 @@ impl MetricInfo {
         needs: &[Part::Before, Part::After],
         range: (0.0, f64::INFINITY),
         direction: Direction::LowerIsBetter,
+        vectors: false,
         symmetric: true,
         identity: Some(0.0),
         chance: None,
@@ -362,6 +366,7 @@ impl MetricInfo {
     pub const AGREEMENT: Self = Self {
         range: (-1.0, 1.0),
         direction: Direction::HigherIsBetter,
+        vectors: true,
         identity: Some(1.0),
         chance: Some(0.0),
         ..Self::ERROR

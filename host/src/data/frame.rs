@@ -134,8 +134,10 @@ impl Column {
 
     /// Each row's value as a number; `None` where it is missing, and nothing at all where it is no number.
     pub fn numbers(&self) -> Option<Vec<Option<f64>>> {
-        let numeric = self.values.data_type().is_numeric();
-        numeric.then(|| self.texts().into_iter().map(|t| t.and_then(|t| t.parse().ok())).collect())
+        let texts = self.texts();
+        let is_number = |t: &String| t.parse::<f64>().is_ok();
+        let numeric = self.values.data_type().is_numeric() || texts.iter().flatten().all(is_number);
+        numeric.then(|| texts.into_iter().map(|t| t.and_then(|t| t.parse().ok())).collect())
     }
 }
 

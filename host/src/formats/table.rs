@@ -77,7 +77,7 @@ pub fn read(path: &Path, orientation: Option<Orientation>, gene_names: Option<&P
         cells.var.names = read_names(list, cells.n_genes()).with_context(|| list.display().to_string())?;
     }
     let warning = orientation.is_none().then(|| guessed(&cells)).filter(|_| named);
-    Ok(Loaded::new(cells, warning.into_iter().collect()))
+    Ok(Loaded { named, ..Loaded::new(cells, warning.into_iter().collect()) })
 }
 
 /// Tables with names come in both orientations, and nothing in them says which.

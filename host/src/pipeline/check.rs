@@ -18,7 +18,11 @@ pub fn check(plan: &Plan, problems: &mut Vec<Diagnostic>) {
     }
     for (i, step) in plan.steps.iter().enumerate() {
         match &step.action {
-            Action::Screen(_) | Action::Evaluate(_) => check_models(plan, i, problems),
+            Action::Screen(_) => check_models(plan, i, problems),
+            Action::Evaluate(_) => {
+                check_models(plan, i, problems);
+                check_truth(plan, i, problems);
+            }
             Action::Fit(fit) if fit.call.component.model_info().needs_labels => {
                 let title = format!("`{}` learns from measured perturbations", fit.call.component.id);
                 let problem = Diagnostic::error(fit.call.at.clone(), title);
@@ -71,6 +75,25 @@ fn check_models(plan: &Plan, step: usize, problems: &mut Vec<Diagnostic>) {
             problems.push(
                 Diagnostic::error(input.at.clone(), title)
                     .help("evaluate its screen against a truth instead"),
+            );
+        }
+    }
+}
+
+/// What is called the truth has to be one: a screen of what a simulator knows.
+fn check_truth(plan: &Plan, step: usize, problems: &mut Vec<Diagnostic>) {
+    for input in plan.steps[step].action.inputs().into_iter().filter(|input| input.key == "truth") {
+        let screen = &plan.steps[input.step];
+        let models = screen.action.inputs().into_iter().filter(|input| input.key == "model");
+        let of_a_model =
+            |m: &&crate::pipeline::Input| !matches!(plan.steps[m.step].action, Action::Simulate(_));
+        if let Some(model) = models.into_iter().find(of_a_model) {
+            let title = format!(
+                "`{}` screens the model `{}`, which is no truth",
+                screen.name, plan.steps[model.step].name
+            );
+            problems.push(
+                Diagnostic::error(input.at.clone(), title).help("name a screen of a simulator's truth"),
             );
         }
     }

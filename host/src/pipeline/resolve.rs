@@ -117,13 +117,16 @@ pub fn resolve(
         }
     }
     let steps: Option<Vec<Step>> = steps.into_iter().collect();
-    if problems.iter().any(|p| p.severity == Severity::Error) {
-        return None;
-    }
     let plan = Plan::new(name, seed, base.to_path_buf(), sources, registry, steps?);
-    super::check::check(&plan, problems);
-    let failed = problems.iter().any(|p| p.severity == Severity::Error);
-    (!failed).then_some(plan)
+    let is_error = |p: &Diagnostic| p.severity == Severity::Error;
+    let mut of_the_whole = vec![];
+    super::check::check(&plan, &mut of_the_whole);
+    if problems.iter().any(is_error) {
+        // A reference that is wrong uses nothing, so a warning that nothing uses a step may be wrong too.
+        of_the_whole.retain(is_error);
+    }
+    problems.append(&mut of_the_whole);
+    (!problems.iter().any(is_error)).then_some(plan)
 }
 
 fn check_top(root: &Table, problems: &mut Vec<Diagnostic>) {

@@ -171,6 +171,8 @@ pub struct MetricInfo {
     pub high: Option<f64>,
     /// `lower`, `higher` or `none`: which way is better.
     pub direction: String,
+    /// Whether it compares any two vectors, not profiles only.
+    pub vectors: bool,
     /// The documented formula it computes.
     pub formula: Option<String>,
 }

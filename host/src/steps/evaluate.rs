@@ -80,6 +80,11 @@ impl Evaluate {
                 let title = format!("`{}` does not score single rows", call.component.id);
                 keys.problem(Diagnostic::error(call.at.clone(), title));
             }
+            if !mapping && !call.component.metric_info().vectors {
+                let title = format!("`{}` compares profiles, not impacts", call.component.id);
+                let problem = Diagnostic::error(call.at.clone(), title);
+                keys.problem(problem.help("a correlation fits, or mae, mse, bray-curtis"));
+            }
             if let Some(part) = call.needs_other_than(&["before", "after"]) {
                 let title =
                     format!("`{}` needs {part}, which an evaluation does not have", call.component.id);

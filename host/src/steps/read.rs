@@ -1,7 +1,7 @@
 //! Cells from a file: a table, an h5ad, a 10x folder or a 10x HDF5 file, told apart by content.
 
 use crate::data::Cells;
-use crate::formats::{self, Format, Loaded, Orientation, ValueKind};
+use crate::formats::{self, Loaded, Orientation, ValueKind};
 use crate::pipeline::{Call, Diagnostic, Input, Keys};
 use crate::run::{Outputs, StepCx, json_bytes};
 use anyhow::{Result, bail, ensure};
@@ -15,8 +15,8 @@ pub struct Read {
     matrix: Option<String>,
     gene_names: Option<(PathBuf, String)>,
     orientation: Option<Orientation>,
-    /// The values are abundances, whatever they look like.
-    abundances: bool,
+    /// The values are abundances, whatever they look like; default: those of a table of numbers only are.
+    abundances: Option<bool>,
 }
 
 const ORIENTATIONS: [(&str, Orientation); 2] =
@@ -33,7 +33,7 @@ impl Read {
             keys.problem(Diagnostic::error(at, "`raw` and `layer` name two matrices: choose one"));
         }
         let matrix = if raw { Some("raw/X".into()) } else { layer.map(|name| format!("layers/{name}")) };
-        let abundances = keys.word("values", &["counts", "abundances"]) == Some("abundances");
+        let abundances = keys.word("values", &["counts", "abundances"]).map(|word| word == "abundances");
         let gene_names = keys.path("gene_names");
         let words = ORIENTATIONS.map(|(word, _)| word);
         let word = keys.word("orientation", &words);
@@ -51,7 +51,7 @@ impl Read {
     pub fn spec(&self) -> Json {
         json!({
             "path": self.shown, "matrix": self.matrix.as_deref().unwrap_or("X"),
-            "values": if self.abundances { "abundances" } else { "counts" },
+            "values": self.abundances.map(|yes| if yes { "abundances" } else { "counts" }),
             "gene_names": self.gene_names.as_ref().map(|g| &g.1),
             "orientation": ORIENTATIONS.iter().find(|(_, o)| Some(*o) == self.orientation).map(|(word, _)| word),
         })
@@ -106,12 +106,10 @@ impl Read {
                 self.shown
             );
         }
-        let unnamed_table = self.orientation.is_none()
-            && formats::detect(&self.path).is_ok_and(|f| f == Format::Table)
-            && loaded.cells.obs.columns.is_empty();
         match values.kind {
             ValueKind::Counts | ValueKind::Profile => Ok(()),
-            _ if self.abundances || unnamed_table => Ok(()),
+            // The tables of the reference hold simulated abundances.
+            _ if self.abundances.unwrap_or(!loaded.named) => Ok(()),
             kind => bail!(
                 "{}: the values of {} are {kind}, neither counts nor profiles{} If they are abundances all the \
                  same, write `values = \"abundances\"`.",

@@ -308,6 +308,9 @@ fn read_impacts(keys: &mut Keys<'_>, anchored: bool) -> Option<Vec<Impact>> {
     let words: Vec<&'static str> = AGAINST.iter().map(|(word, _)| *word).collect();
     let mut asked: Vec<Option<&'static str>> = vec![];
     let calls = keys.calls("impact", Kind::Metric, &mut |k| asked.push(k.word("against", &words)))?;
+    if calls.len() != asked.len() {
+        return None; // One is wrong, and which of the others was asked for what is not known.
+    }
     if calls.is_empty() {
         let at = keys.place_of("impact");
         keys.problem(Diagnostic::error(at, "`impact` is empty: name a metric"));

@@ -19,6 +19,7 @@ impl Component for BrayCurtis {
 impl Metric for BrayCurtis {
     const INFO: MetricInfo = MetricInfo {
         range: (0.0, 1.0),
+        vectors: true,
         formula: Some("bray-curtis"),
         source: "DKO: He, Klein, Levy, Wang, arXiv:2510.03359",
         ..MetricInfo::ERROR

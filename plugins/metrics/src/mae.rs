@@ -17,8 +17,13 @@ impl Component for Mae {
 }
 
 impl Metric for Mae {
-    const INFO: MetricInfo =
-        MetricInfo { range: (0.0, 1.0), formula: Some("mae"), source: "cell-eval", ..MetricInfo::ERROR };
+    const INFO: MetricInfo = MetricInfo {
+        range: (0.0, 1.0),
+        vectors: true,
+        formula: Some("mae"),
+        source: "cell-eval",
+        ..MetricInfo::ERROR
+    };
 
     fn row(&self, row: &Row<'_>) -> Result<f64> {
         let (before, after) = profiles(row)?;

@@ -17,8 +17,13 @@ impl Component for Mse {
 }
 
 impl Metric for Mse {
-    const INFO: MetricInfo =
-        MetricInfo { range: (0.0, 1.0), formula: Some("mse"), source: "cell-eval", ..MetricInfo::ERROR };
+    const INFO: MetricInfo = MetricInfo {
+        range: (0.0, 1.0),
+        vectors: true,
+        formula: Some("mse"),
+        source: "cell-eval",
+        ..MetricInfo::ERROR
+    };
 
     fn row(&self, row: &Row<'_>) -> Result<f64> {
         let (before, after) = profiles(row)?;

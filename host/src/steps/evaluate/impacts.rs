@@ -37,6 +37,10 @@ pub fn scores(
         let screened = open(chosen, cx)?;
         let pairing = Pairing::new(&screened, &truth)?;
         let name = name_of(chosen, cx);
+        if pairing.pairs.len() < screened.table.len() {
+            let (found, all) = (pairing.pairs.len(), screened.table.len());
+            cx.services.warn(format!("{found} of the {all} knockouts of {name} are in the truth's screen: the others are not scored"));
+        }
         let contenders = contenders(evaluate, &screened, cx)?;
         for (c, column) in screened.table.columns.iter().enumerate() {
             let t_column = same_impact(&screened, c, &truth)?;

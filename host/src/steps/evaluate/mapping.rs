@@ -30,9 +30,11 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
             cx.services.progress(contenders.len() as u64, evaluate.baselines.len() as u64 + 1, "models");
         }
         for judge in judges {
-            rows.extend(score((&data, "flattened", Over::All), judge, &contenders, &cx.services)?);
+            if judge.info.vectors {
+                rows.extend(score((&data, "flattened", Over::All), judge, &contenders, &cx.services)?);
+            }
             rows.extend(score((&data, "cells", Over::Cells), judge, &contenders, &cx.services)?);
-            for c in &contenders {
+            for c in contenders.iter().filter(|_| judge.info.vectors) {
                 let value = gene_by_gene(judge, &cx.services, &c.blocks, aligned.n_genes())?;
                 rows.push(plain_row((&data, "genes"), judge, (&c.name, c.baseline), value));
             }

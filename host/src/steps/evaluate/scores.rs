@@ -298,15 +298,17 @@ pub fn write_csv(rows: &[ScoreRow]) -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-/// The first model's first score, for the console.
+/// Each model's first score by each metric, for the console.
 pub fn headline(rows: &[ScoreRow]) -> String {
-    let models = rows.iter().filter(|r| !r.baseline);
-    let mut shown: Vec<String> = vec![];
-    for row in models.filter(|r| r.stratum == rows[0].stratum).take(4) {
-        let value = row.value.map_or("no value".into(), |v| format!("{v:.4}"));
-        shown.push(format!("{} {} {value}", row.model, row.metric));
+    let mut first: Vec<&ScoreRow> = vec![];
+    for row in rows.iter().filter(|r| !r.baseline) {
+        if !first.iter().any(|r| (&r.model, &r.metric) == (&row.model, &row.metric)) {
+            first.push(row);
+        }
     }
-    shown.join(", ")
+    let value = |r: &ScoreRow| r.value.map_or("no value".into(), |v| format!("{v:.4}"));
+    let one = |r: &&ScoreRow| format!("{} {} {}", r.model, r.metric, value(r));
+    first.iter().take(4).map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// Sentences that say which baselines each model beats, and which it does not; one for all metrics and strata
