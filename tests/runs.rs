@@ -296,7 +296,7 @@ fn a_full_disk_is_a_clear_error_and_finished_steps_are_kept() {
         .map(|a| a.to_str().unwrap())
         .collect();
     let mut limited = Command::new("bash");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 1500; exec \"$@\"", "limited"]).args(line);
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 380; exec \"$@\"", "limited"]).args(line);
     limited.envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))));
     let said = fail(limited.output().unwrap(), 1);
     assert!(said.contains("step `pairs`") && said.contains("cannot write"), "{said}");
