@@ -45,6 +45,21 @@ enum Command {
     /// List plugins, or show all there is to know of one.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Run a library in this process for another one.
+    #[command(name = lacuna::plugin::WORKER_COMMAND, hide = true)]
+    Worker {
+        /// The library.
+        path: PathBuf,
+    },
+    /// Limit this process' memory and become another program.
+    #[command(name = lacuna::plugin::LIMIT_COMMAND, hide = true)]
+    Limit {
+        /// Bytes of address space.
+        memory: u64,
+        /// The program.
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
     /// Load one library and leave; the host asks itself this about files that it does not know.
     #[command(name = lacuna::plugin::PROBE_COMMAND, hide = true)]
     Probe {
@@ -93,6 +108,15 @@ pub fn main() -> ExitCode {
         Command::Look(args) => look::look(&args),
         Command::Init(args) => init::init(&args),
         Command::Plugin(command) => plugin::plugin(&command),
+        Command::Worker { path } => {
+            let code = lacuna::plugin::serve(&path);
+            // Threads of the library may still be at work, for nobody.
+            std::process::exit(code);
+        }
+        Command::Limit { memory, words } => {
+            eprintln!("error: {}", lacuna::plugin::limit_and_become(memory, &words));
+            return ExitCode::from(FAILED);
+        }
         Command::Probe { path } => {
             let code = lacuna::plugin::probe_in_this_process(&path);
             return ExitCode::from(u8::try_from(code).unwrap_or(FAILED));

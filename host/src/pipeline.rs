@@ -71,8 +71,8 @@ pub fn check_text(name: &str, text: String, base: &Path, options: &Options) -> C
         return Checked { plan: None, problems: sorted(problems), sources };
     }
     let named = resolve::named_plugins(&root, base, &mut problems);
-    let paths: Vec<PathBuf> = named.iter().map(|(_, path, _)| path.clone()).collect();
-    let registry = Registry::load(&paths, &options.plugin_dirs, Some(base));
+    let programs: Vec<_> = named.iter().map(|n| n.program.clone()).collect();
+    let registry = Registry::load(&programs, &options.plugin_dirs, Some(base));
     let plan = resolve::resolve(&root, sources.clone(), base, registry, &named, &mut problems);
     Checked { plan, problems: sorted(problems), sources }
 }

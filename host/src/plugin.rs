@@ -3,6 +3,10 @@
 //! A candidate passes three gates. `inspect` parses the file as data. `probe` loads an unknown file in a
 //! child process first, since loading a damaged library can kill the process. `load` compares layouts and
 //! reads the manifest. What does not pass is kept with its reason, in one sentence.
+//!
+//! A library that is not shipped beside the executable, or whose step says `isolate`, runs in a `worker` process, in
+//! which `serve` answers; `remote` makes components there look like those here, and `wire` and `shared` carry what
+//! goes between.
 
 mod call;
 mod discover;
@@ -11,8 +15,13 @@ mod load;
 mod manifest;
 mod probe;
 mod registry;
+mod remote;
 mod segments;
+mod serve;
 mod services;
+mod shared;
+mod wire;
+mod worker;
 
 /// A text in one line, without control characters, as the end of a sentence.
 fn one_line(text: &str) -> String {
@@ -23,9 +32,11 @@ fn one_line(text: &str) -> String {
 
 pub use call::{Fitted, Metric, Model, PluginFailure, Simulation, Simulator, Strategy, Training};
 pub use discover::{Candidate, Origin, SearchPath};
-pub use load::{Plugin, load};
+pub use load::{Isolation, Plugin, load};
 pub use manifest::is_name;
 pub use manifest::{Answers, Component, Kind, Levels, Manifest, MetricInfo, ModelInfo, Scale, Scope, Shape};
 pub use probe::{PROBE_COMMAND, probe_in_this_process};
 pub use registry::{Failure, LookupError, Registry};
+pub use serve::serve;
 pub use services::{ProgressSink, Services};
+pub use worker::{LIMIT_COMMAND, Limits, Program, WORKER_COMMAND, limit_and_become};

@@ -26,14 +26,14 @@ pub struct RunArgs {
 }
 
 pub fn run(args: &RunArgs) -> Result<u8> {
+    let threads = args.threads.map_or_else(available_threads, usize::from);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
     let checked = args.pipeline.check()?;
     if !checked.problems.is_empty() {
         let colours = std::io::stderr().is_terminal();
         eprint!("{}", render(&sorted(checked.problems), &checked.sources, colours));
     }
     let Some(plan) = checked.plan else { return Ok(WRONG) };
-    let threads = args.threads.map_or_else(available_threads, usize::from);
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
     let options = RunOptions {
         dir: args.run_dir.clone().unwrap_or_else(|| plan.base.join("runs").join(&plan.name)),
         cancelled: on_ctrl_c()?,

@@ -5,10 +5,11 @@ use super::diagnostics::{Diagnostic, Place};
 use super::params::{self, Params};
 use super::resolve::{Head, Ports};
 use super::tree::{Node, Table, Value};
-use crate::plugin::{Component, Kind, LookupError, Plugin, Registry};
+use crate::plugin::{Component, Isolation, Kind, Limits, LookupError, Plugin, Registry};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What flows between steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +116,8 @@ pub struct Keys<'a> {
     params: Vec<String>,
     /// Set when a problem makes it unclear which keys the step has.
     unclear: bool,
+    /// Where the step's plugins run, if it says so.
+    isolation: Option<Isolation>,
 }
 
 impl<'a> Keys<'a> {
@@ -126,7 +129,17 @@ impl<'a> Keys<'a> {
         scope: &'a Scope<'a>,
         problems: &'a mut Vec<Diagnostic>,
     ) -> Self {
-        Self { table, at, owner, scope, problems, asked: vec![], params: vec![], unclear: false }
+        Self {
+            table,
+            at,
+            owner,
+            scope,
+            problems,
+            asked: vec![],
+            params: vec![],
+            unclear: false,
+            isolation: None,
+        }
     }
 
     /// Says what is wrong.
@@ -461,6 +474,14 @@ impl<'a> Keys<'a> {
                 return None;
             }
         };
+        let plugin = match self.isolation.map_or(Ok(plugin.clone()), |isolation| plugin.placed(isolation)) {
+            Ok(plugin) => plugin,
+            Err(reason) => {
+                let title = format!("plugin `{}` cannot run in this process: {reason}", plugin.manifest.name);
+                self.problems.push(Diagnostic::error(at.clone(), title));
+                return None;
+            }
+        };
         let before = self.problems.len();
         let params =
             params::check(&component.parameters, with, &component.id, self.scope.base, self.problems);
@@ -472,6 +493,27 @@ impl<'a> Keys<'a> {
             self.problems.push(Diagnostic::error(at, error.to_string()));
         }
         Some(call)
+    }
+
+    /// Reads `isolate`: where the plugins that the step names run.
+    pub fn read_isolation(&mut self) {
+        const MOST: f64 = 1e6;
+        self.isolation = match self.node("isolate").map(|n| &n.value) {
+            None => None,
+            Some(Value::Boolean(true)) => Some(Isolation::Yes(Limits::default())),
+            Some(Value::Boolean(false)) => Some(Isolation::No),
+            Some(Value::Table(_)) => self.inner("isolate", |k| {
+                let silence = k.number("seconds", 0.001, 1e9).map(Duration::from_secs_f64);
+                let memory = k.number("memory_gb", 0.01, MOST).map(|gb| (gb * 1e9) as u64);
+                Isolation::Yes(Limits { silence: silence.unwrap_or(Limits::default().silence), memory })
+            }),
+            Some(_) => {
+                let title = "`isolate` is true, false, or a table such as { seconds = 60, memory_gb = 4 }";
+                let at = self.place_of("isolate");
+                self.problem(Diagnostic::error(at, title));
+                None
+            }
+        };
     }
 
     /// The component that a step runs, with the parameters under `with`.

@@ -4,7 +4,7 @@ use super::diagnostics::{Diagnostic, Place, Severity, Sources};
 use super::keys::{Keys, PortType, Scope, lookup_problem};
 use super::plan::{Plan, Step};
 use super::tree::{Node, Table, Value};
-use crate::plugin::{Component, Kind, Plugin, Registry};
+use crate::plugin::{Component, Kind, Plugin, Program, Registry};
 use crate::steps::{Action, HostStep};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,12 +40,16 @@ pub enum Ports {
 
 const TOP_KEYS: [&str; 5] = ["format", "name", "seed", "plugins", "steps"];
 
-/// The libraries named under `[plugins]`: name, path, place of the path.
-pub fn named_plugins(
-    root: &Table,
-    base: &Path,
-    problems: &mut Vec<Diagnostic>,
-) -> Vec<(String, PathBuf, Place)> {
+/// A plugin under `[plugins]`.
+pub struct Named {
+    name: String,
+    /// Its library or command.
+    pub program: Program,
+    at: Place,
+}
+
+/// The plugins named under `[plugins]`.
+pub fn named_plugins(root: &Table, base: &Path, problems: &mut Vec<Diagnostic>) -> Vec<Named> {
     let Some(node) = root.get("plugins") else { return vec![] };
     let Value::Table(table) = &node.value else {
         problems.push(Diagnostic::error(node.at.clone(), "`plugins` is a table, as in `[plugins.NAME]`"));
@@ -53,41 +57,59 @@ pub fn named_plugins(
     };
     let mut named = vec![];
     for (key, node) in &table.entries {
-        let path = match &node.value {
-            Value::Table(t) => t.get("path"),
-            _ => None,
-        };
-        match path.map(|p| (&p.value, &p.at)) {
-            Some((Value::Text(text), at)) => named.push((key.name.clone(), base.join(text), at.clone())),
-            _ => {
-                let title = format!("plugin `{}` needs `path`: its library", key.name);
+        let empty = Table::default();
+        let entry = if let Value::Table(entry) = &node.value { entry } else { &empty };
+        match program(entry, base) {
+            Some((program, at)) => named.push(Named { name: key.name.clone(), program, at }),
+            None => {
+                let title =
+                    format!("plugin `{}` needs `path`, its library, or `command`, a list of words", key.name);
                 problems.push(Diagnostic::error(key.at.clone(), title));
             }
         }
-        if let Value::Table(t) = &node.value {
-            for (other, _) in t.entries.iter().filter(|(k, _)| k.name != "path") {
-                let problem =
-                    Diagnostic::error(other.at.clone(), format!("a plugin has no key `{}`", other.name));
-                problems.push(problem.suggest(&other.name, ["path"]));
-            }
+        for (other, _) in entry.entries.iter().filter(|(k, _)| !PLUGIN_KEYS.contains(&k.name.as_str())) {
+            let problem =
+                Diagnostic::error(other.at.clone(), format!("a plugin has no key `{}`", other.name));
+            problems.push(problem.suggest(&other.name, PLUGIN_KEYS));
         }
     }
     named
 }
 
-/// Checks that each named library loaded, under its name.
-fn check_named(named: &[(String, PathBuf, Place)], registry: &Registry, problems: &mut Vec<Diagnostic>) {
-    for (name, path, at) in named {
+const PLUGIN_KEYS: [&str; 2] = ["path", "command"];
+
+/// The library or the command of a plugin, and the place where it is named.
+fn program(entry: &Table, base: &Path) -> Option<(Program, Place)> {
+    match (entry.get("path").map(|n| (&n.value, &n.at)), entry.get("command").map(|n| (&n.value, &n.at))) {
+        (Some((Value::Text(text), at)), None) => Some((Program::Library(base.join(text)), at.clone())),
+        (None, Some((Value::List(items), at))) if !items.is_empty() => {
+            let word =
+                |item: &Node| if let Value::Text(text) = &item.value { Some(text.clone()) } else { None };
+            let words: Option<Vec<String>> = items.iter().map(word).collect();
+            Some((Program::Command(words?, base.to_path_buf()), at.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// Checks that each named plugin loaded, under its name.
+fn check_named(named: &[Named], registry: &Registry, problems: &mut Vec<Diagnostic>) {
+    for Named { name, program, at } in named {
+        let path = &match program {
+            Program::Library(path) => path.clone(),
+            Program::Command(words, _) => PathBuf::from(words.join(" ")),
+        };
         if let Some(failure) = registry.failures.iter().find(|f| f.path == *path) {
             let title = format!("plugin `{name}` did not load: {}", failure.reason);
             problems.push(Diagnostic::error(at.clone(), title));
             continue;
         }
-        let same = |p: &&Arc<Plugin>| p.path.canonicalize().ok() == path.canonicalize().ok();
+        let same =
+            |p: &&Arc<Plugin>| p.path == *path || p.path.canonicalize().ok() == path.canonicalize().ok();
         if let Some(plugin) = registry.plugins.iter().find(same)
             && plugin.manifest.name != *name
         {
-            let title = format!("this library is the plugin `{}`, not `{name}`", plugin.manifest.name);
+            let title = format!("this is the plugin `{}`, not `{name}`", plugin.manifest.name);
             problems.push(Diagnostic::error(at.clone(), title));
         }
     }
@@ -99,7 +121,7 @@ pub fn resolve(
     sources: Sources,
     base: &Path,
     registry: Registry,
-    named: &[(String, PathBuf, Place)],
+    named: &[Named],
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Plan> {
     check_top(root, problems);
@@ -283,6 +305,7 @@ fn step(
     for reserved in ["use", "seed"] {
         keys.node(reserved);
     }
+    keys.read_isolation();
     let by = keys.text("by");
     let action = match &used {
         Used::Host(step) => step.resolve(&mut keys),

@@ -1,15 +1,17 @@
 //! Calls into plugins: the host's data as records of the border, errors with the plugin's name.
 
-use super::load::Plugin;
+use super::load::{Home, Plugin};
 use super::manifest::{Component, ModelInfo, Scale};
+use super::remote;
 use super::services::Services;
+use super::worker::Worker;
 use crate::data::{Cells, Column, Csr, Frame, Knockouts};
 use anyhow::{Context, Result, bail, ensure};
 use arrow_array::{ArrayRef, RecordBatch};
 use lacuna_abi::{
-    self as abi, Answer, ArrowPair, CellsApi, CellsApi_TO, CellsView, CsrRef, ErrorKind, KnockoutsRef,
-    MatMut, MatRef, PResult, PluginError, RNone, ROption, RResult, RSlice, RSliceMut, RSome, RStr, RString,
-    RVec, TD_Opaque,
+    self as abi, Answer, ArrowPair, CellsApi, CellsApi_TO, CellsView, CsrRef, ErrorKind, Factory, HostRef,
+    KnockoutsRef, MatMut, MatRef, PResult, PluginError, PluginModuleRef, RNone, ROption, RResult, RSlice,
+    RSliceMut, RSome, RStr, RString, RVec, TD_Opaque,
 };
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -62,49 +64,48 @@ impl Plugin {
         format!("{}/{id}", self.manifest.name)
     }
 
-    /// Makes a simulator.
-    pub fn simulator(
-        self: &Arc<Self>,
+    /// Makes a component, here or in a worker.
+    fn made<T>(
+        &self,
         component: &Component,
         params: &str,
         host: &Services,
-    ) -> Result<Simulator> {
-        let name = self.full_name(&component.id);
-        let make = self.module.simulator();
-        let inner =
-            answered(&name, host, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+        here: impl Fn(PluginModuleRef) -> Factory<T>,
+        apart: impl Fn(&Arc<Worker>, RStr<'_>, RStr<'_>, &HostRef) -> PResult<T>,
+    ) -> Result<(T, String)> {
+        let (name, host_ref) = (self.full_name(&component.id), host.host_ref());
+        let (id, params) = (component.id.as_str().into(), params.into());
+        let made = match &self.home {
+            Home::Here(module) => here(*module)(id, params, host_ref),
+            Home::Apart(home) => match home.worker() {
+                Ok(worker) => apart(&worker, id, params, &host_ref),
+                Err(error) => RResult::RErr(error),
+            },
+        };
+        Ok((answered(&name, host, made)?, name))
+    }
+
+    /// Makes a simulator.
+    pub fn simulator(&self, component: &Component, params: &str, host: &Services) -> Result<Simulator> {
+        let (inner, name) = self.made(component, params, host, |m| m.simulator(), remote::simulator)?;
         Ok(Simulator { inner, name, info: component.model_info() })
     }
 
     /// Makes a model.
-    pub fn model(self: &Arc<Self>, component: &Component, params: &str, host: &Services) -> Result<Model> {
-        let name = self.full_name(&component.id);
-        let make = self.module.model();
-        let inner =
-            answered(&name, host, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+    pub fn model(&self, component: &Component, params: &str, host: &Services) -> Result<Model> {
+        let (inner, name) = self.made(component, params, host, |m| m.model(), remote::model)?;
         Ok(Model { inner, name, info: component.model_info() })
     }
 
     /// Makes a strategy.
-    pub fn strategy(
-        self: &Arc<Self>,
-        component: &Component,
-        params: &str,
-        host: &Services,
-    ) -> Result<Strategy> {
-        let name = self.full_name(&component.id);
-        let make = self.module.strategy();
-        let inner =
-            answered(&name, host, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+    pub fn strategy(&self, component: &Component, params: &str, host: &Services) -> Result<Strategy> {
+        let (inner, name) = self.made(component, params, host, |m| m.strategy(), remote::strategy)?;
         Ok(Strategy { inner, name })
     }
 
     /// Makes a metric.
-    pub fn metric(self: &Arc<Self>, component: &Component, params: &str, host: &Services) -> Result<Metric> {
-        let name = self.full_name(&component.id);
-        let make = self.module.metric();
-        let inner =
-            answered(&name, host, make(component.id.as_str().into(), params.into(), host.host_ref()))?;
+    pub fn metric(&self, component: &Component, params: &str, host: &Services) -> Result<Metric> {
+        let (inner, name) = self.made(component, params, host, |m| m.metric(), remote::metric)?;
         Ok(Metric { inner, name })
     }
 }

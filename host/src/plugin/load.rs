@@ -1,22 +1,158 @@
 //! The last gate: the library is opened, its layouts are compared, its manifest is read.
 #![allow(unsafe_code)] // The loader; see the reason at each block.
 
-use super::inspect::inspect;
+use super::inspect::{Refusal, inspect};
 use super::manifest::Manifest;
-use lacuna_abi::{AbiHeaderRef, PluginModuleRef, ROOT_SYMBOL};
+use super::probe::{probe, time_limit};
+use super::worker::{Limits, Program, Worker, error as worker_error};
+use lacuna_abi::{AbiHeaderRef, ErrorKind, PluginError, PluginModuleRef, ROOT_SYMBOL};
 use sha2::{Digest, Sha256};
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-/// A loaded plugin. Never unloaded: vtables, layouts and thread-local destructors live in the library.
+/// A plugin that can be called.
 pub struct Plugin {
     /// What it says about itself.
     pub manifest: Manifest,
-    /// Where it lies.
+    /// Where it lies; the words of a command.
     pub path: PathBuf,
-    /// The file's hash, in hex.
+    /// The hash of the file, or of a command and its files, in hex.
     pub sha256: String,
-    pub(super) module: PluginModuleRef,
+    pub(super) home: Home,
+    /// The same plugin elsewhere.
+    variants: Mutex<Vec<Arc<Plugin>>>,
+}
+
+/// Where a plugin runs.
+pub(super) enum Home {
+    /// In this process. Never unloaded: vtables, layouts and thread-local destructors live in the library.
+    Here(PluginModuleRef),
+    /// In a worker process.
+    Apart(Apart),
+}
+
+/// A plugin in a worker process, which is started when it is called, and anew when it has died.
+pub(super) struct Apart {
+    program: Program,
+    limits: Limits,
+    worker: Mutex<Option<Arc<Worker>>>,
+}
+
+/// Whether a step's plugins run in worker processes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Isolation {
+    /// In this process.
+    No,
+    /// In workers, with these limits.
+    Yes(Limits),
+}
+
+impl Apart {
+    /// The worker. One that has died is replaced.
+    pub(super) fn worker(&self) -> Result<Arc<Worker>, PluginError> {
+        let mut current = self.worker.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(worker) = current.as_ref().filter(|worker| !worker.is_dead()) {
+            return Ok(worker.clone());
+        }
+        let started = Worker::start(&self.program, self.limits, time_limit());
+        let (worker, _) = started.map_err(|reason| worker_error(ErrorKind::CRASHED, reason))?;
+        *current = Some(worker.clone());
+        Ok(worker)
+    }
+}
+
+impl Plugin {
+    fn new(manifest: Manifest, path: &Path, sha256: String, home: Home) -> Self {
+        Self { manifest, path: path.to_path_buf(), sha256, home, variants: Mutex::default() }
+    }
+
+    /// Its module, if it runs in this process.
+    pub(super) fn module(&self) -> Option<PluginModuleRef> {
+        match self.home {
+            Home::Here(module) => Some(module),
+            Home::Apart(_) => None,
+        }
+    }
+
+    /// Whether it runs in a worker process.
+    pub fn is_apart(&self) -> bool {
+        self.module().is_none()
+    }
+
+    /// The same plugin where a step wants it. The error is the end of a sentence about it.
+    pub fn placed(self: &Arc<Self>, isolation: Isolation) -> Result<Arc<Self>, String> {
+        let fits = |plugin: &Self| match (&plugin.home, isolation) {
+            (Home::Here(_), Isolation::No) => true,
+            (Home::Apart(apart), Isolation::Yes(limits)) => apart.limits == limits,
+            _ => false,
+        };
+        if fits(self) {
+            return Ok(self.clone());
+        }
+        let mut variants = self.variants.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(variant) = variants.iter().find(|variant| fits(variant)) {
+            return Ok(variant.clone());
+        }
+        let variant = Arc::new(match isolation {
+            Isolation::No => self.moved_here()?,
+            Isolation::Yes(limits) => {
+                let apart = Apart { program: self.program(), limits, worker: Mutex::default() };
+                Self::new(self.manifest.clone(), &self.path, self.sha256.clone(), Home::Apart(apart))
+            }
+        });
+        variants.push(variant.clone());
+        Ok(variant)
+    }
+
+    fn program(&self) -> Program {
+        match &self.home {
+            Home::Apart(apart) => apart.program.clone(),
+            Home::Here(_) => Program::Library(self.path.clone()),
+        }
+    }
+
+    fn moved_here(&self) -> Result<Self, String> {
+        if matches!(self.program(), Program::Command(..)) {
+            return Err("a command runs in a process of its own".into());
+        }
+        let bytes = read(&self.path)?;
+        probe(&self.path, &bytes)?;
+        load(&self.path)
+    }
+
+    /// The memory of its worker, in bytes, if it has one and the system says so.
+    pub fn worker_memory(&self) -> Option<u64> {
+        let Home::Apart(apart) = &self.home else { return None };
+        apart.worker.lock().unwrap_or_else(|e| e.into_inner()).as_ref()?.memory()
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|e| format!("it cannot be read ({e})"))
+}
+
+/// A library that runs in a worker process: it is never opened here.
+pub fn load_apart(path: &Path, bytes: &[u8]) -> Result<Plugin, String> {
+    start_apart(Program::Library(path.to_path_buf()), path, sha256(bytes))
+}
+
+/// A command that speaks the workers' protocol.
+pub fn load_command(words: &[String], folder: &Path) -> Result<Plugin, String> {
+    let mut all = words.join("\n").into_bytes();
+    for word in words {
+        // A script decides what it does as much as the words do.
+        all.extend(std::fs::read(folder.join(word)).unwrap_or_default());
+    }
+    let program = Program::Command(words.to_vec(), folder.to_path_buf());
+    start_apart(program, Path::new(&words.join(" ")), sha256(&all))
+}
+
+fn start_apart(program: Program, path: &Path, sha256: String) -> Result<Plugin, String> {
+    let limits = Limits::default();
+    let (_worker, text) = Worker::start(&program, limits, time_limit())?;
+    let manifest = Manifest::parse(&text)?;
+    Ok(Plugin::new(manifest, path, sha256, Home::Apart(Apart { program, limits, worker: Mutex::default() })))
 }
 
 /// SHA-256 of a file's bytes, in hex.
@@ -26,12 +162,12 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// Loads a library into this process, after the static check. The error is the end of a sentence about it.
 pub fn load(path: &Path) -> Result<Plugin, String> {
-    let bytes = std::fs::read(path).map_err(|e| format!("it cannot be read ({e})"))?;
-    inspect(path, &bytes).map_err(super::inspect::Refusal::reason)?;
+    let bytes = read(path)?;
+    inspect(path, &bytes).map_err(Refusal::reason)?;
     let module = open(path)?;
     let text = (module.manifest())();
     let manifest = Manifest::parse(text.as_str())?;
-    Ok(Plugin { manifest, path: path.to_path_buf(), sha256: sha256(&bytes), module })
+    Ok(Plugin::new(manifest, path, sha256(&bytes), Home::Here(module)))
 }
 
 fn open(path: &Path) -> Result<PluginModuleRef, String> {

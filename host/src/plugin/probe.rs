@@ -102,7 +102,8 @@ fn reason(stderr: &mut File) -> Option<String> {
     Some(text.rsplit_once(REASON)?.1.lines().next()?.to_string())
 }
 
-fn time_limit() -> Duration {
+/// How long a plugin may take to load.
+pub fn time_limit() -> Duration {
     let seconds = std::env::var("LACUNA_PROBE_SECONDS").ok().and_then(|s| s.parse().ok());
     Duration::from_secs(seconds.unwrap_or(10).max(1))
 }
@@ -124,7 +125,7 @@ fn wait(mut child: Child, limit: Duration) -> std::io::Result<Option<ExitStatus>
 
 /// An exit status in words.
 #[cfg(unix)]
-fn ending(status: ExitStatus) -> String {
+pub fn ending(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match status.signal() {
         Some(4) => "SIGILL".into(),
@@ -138,7 +139,8 @@ fn ending(status: ExitStatus) -> String {
     }
 }
 
+/// An exit status in words.
 #[cfg(not(unix))]
-fn ending(status: ExitStatus) -> String {
+pub fn ending(status: ExitStatus) -> String {
     status.to_string()
 }

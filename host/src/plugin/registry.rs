@@ -2,9 +2,10 @@
 
 use super::discover::{Candidate, Origin, SearchPath, candidates, search_paths};
 use super::inspect::{Refusal, inspect};
-use super::load::{Plugin, load};
+use super::load::{Plugin, load, load_apart, load_command};
 use super::manifest::{Component, Kind};
 use super::probe::probe;
+use super::worker::Program;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,8 +44,15 @@ pub enum LookupError {
 
 impl Registry {
     /// Looks in all places and loads what can be loaded.
-    pub fn load(named: &[PathBuf], options: &[PathBuf], project: Option<&Path>) -> Self {
-        let mut registry = Self { searched: search_paths(named, options, project), ..Self::default() };
+    pub fn load(named: &[Program], options: &[PathBuf], project: Option<&Path>) -> Self {
+        let (mut libraries, mut commands) = (vec![], vec![]);
+        for program in named {
+            match program {
+                Program::Library(path) => libraries.push(path.clone()),
+                Program::Command(words, folder) => commands.push((words, folder)),
+            }
+        }
+        let mut registry = Self { searched: search_paths(&libraries, options, project), ..Self::default() };
         let mut loaded: Vec<(Origin, Arc<Plugin>)> = vec![];
         let mut seen: Vec<PathBuf> = vec![];
         for place in registry.searched.clone() {
@@ -55,6 +63,14 @@ impl Registry {
                     registry.try_candidate(candidate, &mut loaded);
                 }
             }
+        }
+        for (words, folder) in commands {
+            registry.keep(
+                load_command(words, folder),
+                Path::new(&words.join(" ")),
+                Origin::Named,
+                &mut loaded,
+            );
         }
         registry.keep_unique(&loaded);
         registry.plugins.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
@@ -74,17 +90,27 @@ impl Registry {
         Candidate { path, origin }: Candidate,
         loaded: &mut Vec<(Origin, Arc<Plugin>)>,
     ) {
-        match load_checked(&path) {
-            Ok(plugin) => {
-                // The same file in two places is one plugin.
-                if loaded.iter().all(|(_, p)| p.sha256 != plugin.sha256) {
-                    loaded.push((origin, Arc::new(plugin)));
-                }
-            }
+        match load_checked(&path, origin) {
             // Beside the executable there may be libraries of any sort.
             Err(Refusal::NotAPlugin(_)) if origin == Origin::Executable && !is_named_as_ours(&path) => {}
-            Err(refusal) => {
-                self.failures.push(Failure { path, origin, reason: super::one_line(&refusal.reason()) });
+            result => self.keep(result.map_err(Refusal::reason), &path, origin, loaded),
+        }
+    }
+
+    fn keep(
+        &mut self,
+        result: Result<Plugin, String>,
+        path: &Path,
+        origin: Origin,
+        loaded: &mut Vec<(Origin, Arc<Plugin>)>,
+    ) {
+        match result {
+            // The same file in two places is one plugin.
+            Ok(plugin) if loaded.iter().any(|(_, p)| p.sha256 == plugin.sha256) => {}
+            Ok(plugin) => loaded.push((origin, Arc::new(plugin))),
+            Err(reason) => {
+                let reason = super::one_line(&reason);
+                self.failures.push(Failure { path: path.to_path_buf(), origin, reason });
             }
         }
     }
@@ -163,10 +189,12 @@ fn is_named_as_ours(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
 }
 
-fn load_checked(path: &Path) -> Result<Plugin, Refusal> {
+/// What is shipped beside the executable is trusted, and runs in this process; all else runs in a worker.
+fn load_checked(path: &Path, origin: Origin) -> Result<Plugin, Refusal> {
     let unusable = Refusal::Unusable;
     let bytes = std::fs::read(path).map_err(|e| unusable(format!("it cannot be read ({e})")))?;
     inspect(path, &bytes)?;
     probe(path, &bytes).map_err(unusable)?;
-    load(path).map_err(unusable)
+    let loaded = if origin == Origin::Executable { load(path) } else { load_apart(path, &bytes) };
+    loaded.map_err(unusable)
 }

@@ -23,6 +23,10 @@ impl ErrorKind {
     pub const UNKNOWN_COMPONENT: Self = Self(4);
     /// The data handed over do not fit the component.
     pub const DATA: Self = Self(5);
+    /// The plugin's worker process has died.
+    pub const CRASHED: Self = Self(6);
+    /// The plugin's worker process gave no sign of life, and was ended.
+    pub const TIMED_OUT: Self = Self(7);
 }
 
 /// An error from a plugin.

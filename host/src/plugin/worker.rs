@@ -1,0 +1,411 @@
+//! A plugin in a process of its own. What goes wrong in it (a crash, a loop without end, too much memory) becomes an
+//! error of the call, and the host lives.
+
+use super::probe::ending;
+use super::shared::Pool;
+use super::wire::Frame;
+use lacuna_abi::{ErrorKind, HostRef, PResult, PluginError, RResult};
+use serde_json::{Value as Json, json};
+use std::collections::HashMap;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+/// The hidden command by which the host runs a library in a worker.
+pub const WORKER_COMMAND: &str = "__worker";
+
+/// The hidden command that limits a process' memory before it becomes another program.
+pub const LIMIT_COMMAND: &str = "__limit";
+
+/// What is allowed to a worker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// So long may a call give no sign of life: no progress, no message, no answer.
+    pub silence: Duration,
+    /// So many bytes of address space.
+    pub memory: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(3600), memory: None }
+    }
+}
+
+/// What a worker runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Program {
+    /// A library, in another process of this executable.
+    Library(PathBuf),
+    /// A command that speaks the protocol, and the folder that it runs in.
+    Command(Vec<String>, PathBuf),
+}
+
+/// How long a worker that was asked to stop may take.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often a waiting call looks whether the user asked to stop.
+const LOOK: Duration = Duration::from_millis(20);
+/// How much of what a worker prints is kept, to be told when it dies.
+const KEPT: usize = 4096;
+
+/// What a worker sends in a call.
+enum Event {
+    Log(u8, String, String, String),
+    Progress(u64, u64, String),
+    Answer(Frame),
+}
+
+/// What the threads that listen to the worker share with its calls.
+#[derive(Default)]
+struct Listening {
+    waiting: Mutex<HashMap<u64, Sender<Event>>>,
+    hello: Mutex<Option<Sender<Event>>>,
+    printed: Mutex<Vec<u8>>,
+    /// What is wrong with what it sends.
+    garbled: OnceLock<String>,
+}
+
+/// A running worker.
+pub struct Worker {
+    stdin: Mutex<Option<BufWriter<ChildStdin>>>,
+    child: Mutex<Child>,
+    listening: Arc<Listening>,
+    /// Why the host ended it, if it did.
+    ended: OnceLock<PluginError>,
+    limits: Limits,
+    numbers: AtomicU64,
+    /// Matrices for calls.
+    pub pool: Pool,
+    _scratch: tempfile::TempDir,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Worker {
+    /// Starts a worker; gives it and what it says of itself: a manifest, as JSON.
+    ///
+    /// # Errors
+    /// The end of a sentence about the plugin.
+    pub fn start(
+        program: &Program,
+        limits: Limits,
+        patience: Duration,
+    ) -> Result<(Arc<Self>, String), String> {
+        let problem = |e: std::io::Error| format!("its worker process cannot be started ({e})");
+        let scratch = tempfile::Builder::new().prefix("lacuna-").tempdir().map_err(problem)?;
+        let mut command = command(program, limits).map_err(problem)?;
+        command.env("LACUNA_SCRATCH", scratch.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(problem)?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let listening = Arc::new(Listening::default());
+        let (sender, hello) = channel();
+        *lock(&listening.hello) = Some(sender);
+        stdout.into_iter().for_each(|out| listening.clone().listen(out));
+        stderr.into_iter().for_each(|err| listening.clone().keep(err));
+        let worker = Arc::new(Self {
+            stdin: Mutex::new(stdin.map(BufWriter::new)),
+            child: Mutex::new(child),
+            listening,
+            ended: OnceLock::new(),
+            limits,
+            numbers: AtomicU64::new(1),
+            pool: Pool::default(),
+            _scratch: scratch,
+        });
+        let manifest = worker.greeted(&hello, patience)?;
+        Ok((worker, manifest))
+    }
+
+    fn greeted(&self, hello: &Receiver<Event>, patience: Duration) -> Result<String, String> {
+        match hello.recv_timeout(patience) {
+            Ok(Event::Answer(frame)) => match (frame.head["refused"].as_str(), &frame.head["manifest"]) {
+                (Some(reason), _) => Err(reason.to_string()),
+                (None, Json::String(text)) => Ok(text.clone()),
+                (None, manifest) => Ok(manifest.to_string()),
+            },
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => Err(self.obituary().message.into()),
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = patience.as_secs();
+                self.end(error(
+                    ErrorKind::TIMED_OUT,
+                    format!("it hangs: it said nothing of itself in {seconds} s"),
+                ));
+                Err(self.obituary().message.into())
+            }
+        }
+    }
+
+    /// A number that no object or call of this worker has.
+    pub fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether it can be called no more.
+    pub fn is_dead(&self) -> bool {
+        self.ended.get().is_some() || !matches!(lock(&self.child).try_wait(), Ok(None))
+    }
+
+    /// The memory that it uses, in bytes, where the system says so.
+    pub fn memory(&self) -> Option<u64> {
+        super::services::resident_memory(lock(&self.child).id())
+    }
+
+    /// Calls it and waits for the answer. On the way its log and progress go to `host`; when the user asks to stop
+    /// it is told, and ended when it does not stop.
+    pub fn call(&self, host: &HostRef, what: &str, object: u64, mut frame: Frame) -> PResult<Frame> {
+        let number = self.number();
+        let (sender, events) = channel();
+        lock(&self.listening.waiting).insert(number, sender);
+        let head = &mut frame.head;
+        (head["call"], head["do"], head["object"]) = (number.into(), what.into(), object.into());
+        (head["seed"], head["threads"]) = (host.seed().into(), host.threads().into());
+        head["log"] = host.log_max_level().into();
+        let answer = if self.send(&frame) { self.answer(host, &events) } else { Err(self.obituary()) };
+        lock(&self.listening.waiting).remove(&number);
+        answer.into()
+    }
+
+    /// Tells it something that needs no answer.
+    pub fn tell(&self, head: Json) {
+        self.send(&Frame::of(head));
+    }
+
+    fn send(&self, frame: &Frame) -> bool {
+        lock(&self.stdin).as_mut().is_some_and(|stdin| frame.write(stdin).is_ok())
+    }
+
+    fn answer(&self, host: &HostRef, events: &Receiver<Event>) -> Result<Frame, PluginError> {
+        let (mut alive, mut asked_to_stop) = (Instant::now(), None);
+        loop {
+            match events.recv_timeout(LOOK) {
+                Ok(Event::Answer(frame)) => return answered(frame),
+                Ok(Event::Log(level, target, message, fields)) => {
+                    host.log(level, target.as_str().into(), message.as_str().into(), fields.as_str().into());
+                    alive = Instant::now();
+                }
+                Ok(Event::Progress(done, total, label)) => {
+                    host.progress(done, total, label.as_str().into());
+                    alive = Instant::now();
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(self.obituary()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if host.is_cancelled() && asked_to_stop.is_none() {
+                asked_to_stop = Some(Instant::now());
+                self.tell(json!({ "do": "cancel" }));
+            }
+            if asked_to_stop.is_some_and(|since| since.elapsed() > GRACE) {
+                self.end(error(ErrorKind::CANCELLED, "cancelled".into()));
+            } else if alive.elapsed() > self.limits.silence {
+                let seconds = self.limits.silence.as_secs_f64();
+                self.end(error(
+                    ErrorKind::TIMED_OUT,
+                    format!("no sign of life for {seconds} s, so its worker process was ended: allow more with `isolate = {{ seconds = … }}`"),
+                ));
+            }
+        }
+    }
+
+    /// Ends it.
+    fn end(&self, why: PluginError) {
+        let _ = self.ended.set(why);
+        let _ = lock(&self.child).kill();
+    }
+
+    /// Why it does not answer any more.
+    fn obituary(&self) -> PluginError {
+        if let Some(why) = self.ended.get() {
+            return why.clone();
+        }
+        let status = self.ending();
+        let printed = String::from_utf8_lossy(&lock(&self.listening.printed)).into_owned();
+        let last = printed.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or_default();
+        let said = if last.is_empty() { String::new() } else { format!("; its last words: {last}") };
+        let what = if let Some(garbled) = self.listening.garbled.get() {
+            format!("what its worker process sends makes no sense: {garbled}{said}")
+        } else if printed.contains("has overflowed its stack") {
+            "its worker process overflowed its stack".into()
+        } else if printed.contains("memory allocation of") || printed.contains("MemoryError") {
+            let limit = self.limits.memory.map(|bytes| format!(" (limit: {} GB)", bytes as f64 / 1e9));
+            format!("its worker process ran out of memory{}", limit.unwrap_or_default())
+        } else {
+            format!("its worker process {status}{said}")
+        };
+        let why = error(ErrorKind::CRASHED, what);
+        self.ended.get_or_init(|| why).clone()
+    }
+
+    /// How the process ended. One that has closed its output, but goes on, is ended.
+    fn ending(&self) -> String {
+        let (mut child, start) = (lock(&self.child), Instant::now());
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => match status.code() {
+                    Some(code) => return format!("ended early (exit code {code})"),
+                    None => return format!("crashed ({})", ending(status)),
+                },
+                Ok(None) if start.elapsed() < Duration::from_secs(1) => {
+                    std::thread::sleep(Duration::from_millis(2))
+                }
+                _ => {
+                    let _ = child.kill();
+                    return "closed its output".into();
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // A worker ends when its input does.
+        drop(lock(&self.stdin).take());
+        let (mut child, start) = (lock(&self.child), Instant::now());
+        while start.elapsed() < Duration::from_secs(1) {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// An error that the host found.
+pub fn error(kind: ErrorKind, message: String) -> PluginError {
+    PluginError::new(kind, super::one_line(&message))
+}
+
+fn answered(frame: Frame) -> Result<Frame, PluginError> {
+    let told = &frame.head["error"];
+    if told.is_null() {
+        return Ok(frame);
+    }
+    let kind = told["kind"].as_u64().and_then(|kind| u32::try_from(kind).ok());
+    let text = |key: &str| told[key].as_str().unwrap_or_default().to_string();
+    Err(PluginError {
+        kind: kind.map_or(ErrorKind::FAILED, ErrorKind),
+        message: text("message").into(),
+        detail: text("detail").into(),
+    })
+}
+
+fn command(program: &Program, limits: Limits) -> std::io::Result<Command> {
+    let own = std::env::current_exe()?;
+    let memory = limits.memory.map(|bytes| bytes.to_string());
+    let mut command = Command::new(&own);
+    if let Some(memory) = &memory {
+        command.args([LIMIT_COMMAND, memory, "--"]);
+    }
+    match program {
+        Program::Library(path) => {
+            if memory.is_some() {
+                command.arg(own);
+            }
+            command.arg(WORKER_COMMAND).arg(path);
+        }
+        Program::Command(words, folder) => {
+            if memory.is_none() {
+                command = Command::new(words.first().map_or("", String::as_str));
+                command.args(words.iter().skip(1));
+            } else {
+                command.args(words);
+            }
+            command.current_dir(folder);
+        }
+    }
+    Ok(command)
+}
+
+impl Listening {
+    /// Reads what the worker answers, until it ends.
+    fn listen(self: Arc<Self>, stdout: ChildStdout) {
+        std::thread::spawn(move || {
+            let mut stdout = BufReader::with_capacity(1 << 16, stdout);
+            loop {
+                match Frame::read(&mut stdout) {
+                    Ok(Some(frame)) => self.pass_on(frame),
+                    Ok(None) => break,
+                    Err(e) => {
+                        let _ = self.garbled.set(format!("{e:#}"));
+                        break;
+                    }
+                }
+            }
+            // Whoever waits finds the sender gone.
+            lock(&self.hello).take();
+            lock(&self.waiting).clear();
+        });
+    }
+
+    fn pass_on(&self, frame: Frame) {
+        let head = &frame.head;
+        let Some(number) = head["re"].as_u64() else {
+            if let Some(hello) = lock(&self.hello).take() {
+                let _ = hello.send(Event::Answer(frame));
+            }
+            return;
+        };
+        let text = |value: &Json| value.as_str().unwrap_or_default().to_string();
+        let event = if let Some(log) = head["log"].as_array().filter(|log| log.len() == 4) {
+            let level = log[0].as_u64().and_then(|level| u8::try_from(level).ok()).unwrap_or(3);
+            Event::Log(level, text(&log[1]), text(&log[2]), text(&log[3]))
+        } else if let Some(progress) = head["progress"].as_array().filter(|progress| progress.len() == 3) {
+            let count = |value: &Json| value.as_u64().unwrap_or(0);
+            Event::Progress(count(&progress[0]), count(&progress[1]), text(&progress[2]))
+        } else {
+            Event::Answer(frame)
+        };
+        if let Some(waiting) = lock(&self.waiting).get(&number) {
+            let _ = waiting.send(event);
+        }
+    }
+
+    /// Keeps the end of what the worker prints.
+    fn keep(self: Arc<Self>, mut stderr: ChildStderr) {
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1024];
+            while let Ok(n @ 1..) = stderr.read(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+                text.lines()
+                    .filter(|l| !l.trim().is_empty())
+                    .for_each(|line| tracing::info!("a worker prints: {line}"));
+                let mut printed = lock(&self.printed);
+                printed.extend_from_slice(&buffer[..n]);
+                let surplus = printed.len().saturating_sub(KEPT);
+                printed.drain(..surplus);
+            }
+        });
+    }
+}
+
+/// Limits this process' memory and becomes another program; returns only when that fails.
+#[cfg(unix)]
+pub fn limit_and_become(memory: u64, words: &[String]) -> std::io::Error {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    use std::os::unix::process::CommandExt;
+    let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
+    if let Err(e) = setrlimit(Resource::As, limit) {
+        return e.into();
+    }
+    Command::new(words.first().map_or("", String::as_str)).args(words.iter().skip(1)).exec()
+}
+
+#[cfg(not(unix))]
+pub fn limit_and_become(_memory: u64, _words: &[String]) -> std::io::Error {
+    std::io::Error::other("memory cannot be limited on this system")
+}
+
+/// Sends a frame to whoever started this process.
+pub fn reply(out: &Mutex<impl Write>, frame: &Frame) {
+    // Nobody listens when the host is gone; the worker's input ends then too.
+    let _ = frame.write(&mut *lock(out));
+}
