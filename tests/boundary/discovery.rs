@@ -133,7 +133,7 @@ fn a_library_named_in_the_pipeline_is_used() {
 fn a_library_named_wrongly_in_the_pipeline_is_a_problem_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        (naming("fault", faulty()), "this library is the plugin `faulty`, not `fault`"),
+        (naming("fault", faulty()), "this is the plugin `faulty`, not `fault`"),
         (
             naming("faulty", Path::new("nosuch.so")),
             "plugin `faulty` did not load: it cannot be read (No such",

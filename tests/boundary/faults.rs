@@ -55,6 +55,22 @@ fn run(project: &TempDir, more: &[&str]) -> Output {
     command.arg(faulty_folder()).arg(project.path()).args(more).output().unwrap()
 }
 
+/// Arguments by which all steps run their plugins in the host, and those by which they run them as is usual for a
+/// library that is not shipped with it: in a worker.
+const HOMES: [&[&str]; 2] = [
+    &[
+        "--set",
+        "steps.world.isolate=false",
+        "--set",
+        "steps.model.isolate=false",
+        "--set",
+        "steps.screen.isolate=false",
+        "--set",
+        "steps.truth.isolate=false",
+    ],
+    &[],
+];
+
 /// Where a text stands in the plugin's source, as a panic says it.
 fn place_of(words: &str) -> String {
     let source = include_str!("../plugins/faulty.rs");
@@ -109,12 +125,13 @@ const ENTRIES: [(&str, &str, &str, &str, usize); 10] = [
 #[test]
 fn a_panic_in_any_entry_ends_the_step_in_one_sentence_and_keeps_the_earlier_steps() {
     let place = place_of("panic!(\"a panic in {here:?}\")");
-    for (component, fault, step, named, finished) in ENTRIES {
+    let cases = ENTRIES.iter().flat_map(|entry| HOMES.map(|home| (*entry, home)));
+    for ((component, fault, step, named, finished), home) in cases {
         let project = failing(component, fault, "panic");
         let first = ["✓ world", "✓ model", "✓ screen"];
         let again = ["= world", "= model", "= screen"];
         for kept in [&first[..finished], &again[..finished]] {
-            let sentence = failed_in(step, run(&project, &[]), kept);
+            let sentence = failed_in(step, run(&project, home), kept);
             let start = format!("plugin {named} panicked at ");
             assert!(sentence.starts_with(&start) && sentence.contains(&place), "{fault}: {sentence}");
             let mut word = fault.to_string();
@@ -177,11 +194,10 @@ fn whatever_is_thrown_becomes_one_sentence() {
 
 #[test]
 fn a_panic_in_a_drop_is_a_warning() {
-    for (component, step) in
-        [("world", "world"), ("copycat", "model"), ("picks", "screen"), ("distance", "screen")]
-    {
+    let components = [("world", "world"), ("copycat", "model"), ("picks", "screen"), ("distance", "screen")];
+    for ((component, step), home) in components.iter().flat_map(|c| HOMES.map(|home| (*c, home))) {
         let project = failing(component, "drop", "panic");
-        let output = run(&project, &[]);
+        let output = run(&project, home);
         let said = text(&output.stderr);
         succeed(output);
         let place = place_of("panic!(\"a panic in a drop\")");
@@ -207,7 +223,7 @@ fn warnings_of(project: &TempDir, step: &str) -> Vec<String> {
 #[test]
 fn wrong_data_are_refused_with_their_place() {
     let one = |sentence: &str| sentence.to_string();
-    let cells = |end: &str| format!("faulty/world made no valid cells: {end}");
+    let cells = |end: &str| format!("faulty/world: it made no valid cells: {end}");
     let answer = |found: &str| {
         let place = "faulty/copycat: the answer for cell cell-0 as it is";
         format!("{place}: expected values of 0 or more, found {found} for gene gene-2")
@@ -255,36 +271,113 @@ fn wrong_data_are_refused_with_their_place() {
             one("faulty/distance: expected a finite score or none, found inf for row 1"),
         ),
     ];
-    for (component, how, expected) in cases {
+    for ((component, how, expected), home) in cases.iter().flat_map(|case| HOMES.map(|home| (case, home))) {
         let (step, finished) = match component {
-            "world" => ("world", 0),
-            "copycat" if ["nameless", "repeated"].contains(&how) => ("model", 1),
+            &"world" => ("world", 0),
+            &"copycat" if ["nameless", "repeated"].contains(how) => ("model", 1),
             _ => ("screen", 2),
         };
         let kept: Vec<&str> = MARKS[..finished].iter().map(|(first, _)| *first).collect();
-        let sentence = failed_in(step, run(&failing(component, "data", how), &[]), &kept);
-        assert_eq!(sentence, expected, "{component} {how}");
+        let sentence = failed_in(step, run(&failing(component, "data", how), home), &kept);
+        assert_eq!(&sentence, expected, "{component} {how}");
     }
 }
 
 #[test]
 fn what_plugins_log_reaches_the_user_and_the_results() {
     let talks = "talks = true";
-    let project = with(&[("world", talks), ("copycat", talks), ("picks", talks), ("distance", talks)]);
-    let output = run(&project, &["-v"]);
+    for home in HOMES {
+        what_was_logged(
+            &with(&[("world", talks), ("copycat", talks), ("picks", talks), ("distance", talks)]),
+            home,
+        );
+    }
+    // Without -v there are the warnings, and no news.
+    let said = text(&run(&with(&[("world", talks)]), &[]).stderr);
+    assert!(said.contains("a warning on the pool") && !said.contains("news"), "{said}");
+}
+
+fn what_was_logged(project: &TempDir, home: &[&str]) {
+    let output = run(project, &[home, &["-v"]].concat());
     let said = text(&output.stderr);
     succeed(output);
     let warnings = ["a warning on the caller's thread (cells = 4)", "a warning on the pool"];
     for step in ["world", "model", "screen"] {
-        assert_eq!(warnings_of(&project, step), warnings, "{step}");
+        assert_eq!(warnings_of(project, step), warnings, "{step}");
         for news in ["news from the caller's thread", "news from the pool"] {
             let line =
                 |l: &&str| l.contains("INFO") && l.contains(news) && l.contains(&format!("\"{step}\""));
             assert!(said.lines().any(|l| line(&l)), "{step}: {news}\n{said}");
         }
     }
-    assert_eq!(warnings_of(&project, "truth"), [""; 0]);
-    // Without -v there are the warnings, and no news.
-    let said = text(&run(&with(&[("world", talks)]), &[]).stderr);
-    assert!(said.contains("a warning on the pool") && !said.contains("news"), "{said}");
+    assert_eq!(warnings_of(project, "truth"), [""; 0]);
+}
+
+/// How a plugin's process is ended from within, and what is said of it.
+const ENDS: [(&str, &str, &str); 6] = [
+    ("abort", "", "its worker process crashed (SIGABRT)"),
+    ("segfault", "", "its worker process crashed (SIGSEGV)"),
+    ("overflow", "", "its worker process overflowed its stack"),
+    ("exit", "", "its worker process ended early (exit code 3)"),
+    ("memory", "memory_gb = 2", "its worker process ran out of memory (limit: 2 GB)"),
+    ("loop", "seconds = 1", "no sign of life for 1 s, so its worker process was ended"),
+];
+
+#[test]
+fn a_plugin_that_ends_its_process_ends_its_step_alone_and_finished_steps_are_used_again() {
+    for (how, limits, expected) in ENDS {
+        let project = failing("copycat", "predict", how);
+        let isolate = format!("steps.model.isolate={{ {limits} }}");
+        for kept in [["✓ world", "✓ model"], ["= world", "= model"]] {
+            let sentence = failed_in("screen", run(&project, &["--set", &isolate]), &kept);
+            let start = format!("faulty/copycat: {expected}");
+            assert!(sentence.starts_with(&start), "{how}: {sentence}");
+        }
+        // The same run with a plugin that behaves goes on from there.
+        let mended = ["--set", "steps.model.with.fault=\"nowhere\"", "--set", &isolate];
+        let said = text(&run(&project, &mended).stderr);
+        assert!(said.contains("= world") && said.contains("✓ screen"), "{said}");
+    }
+}
+
+#[test]
+fn a_plugin_that_ends_its_process_anywhere_ends_its_step_alone() {
+    for (component, fault, step, named, finished) in ENTRIES {
+        let project = failing(component, fault, "abort");
+        let kept = ["✓ world", "✓ model", "✓ screen"];
+        let sentence = failed_in(step, run(&project, &[]), &kept[..finished]);
+        assert_eq!(sentence, format!("{named}: its worker process crashed (SIGABRT)"), "{fault}");
+    }
+}
+
+#[test]
+fn isolated_and_in_process_runs_give_the_same_bytes() {
+    let bytes = |home: &[&str]| {
+        let project = with(&[]);
+        succeed(run(&project, home));
+        let steps = project.path().join("runs/faulty/steps");
+        let files = [
+            "world/cells.h5ad",
+            "model/loss.csv",
+            "screen/impacts/part-000000.parquet",
+            "screen/screen.h5ad",
+        ];
+        files.map(|file| std::fs::read(steps.join(file)).unwrap())
+    };
+    assert!(bytes(HOMES[0]) == bytes(HOMES[1]));
+}
+
+#[test]
+fn ctrl_c_stops_a_worker_that_does_not_listen() {
+    let project = failing("copycat", "fit", "loop");
+    let mut command = bare(&["run", "--plugin-dir"]);
+    let mut child =
+        command.arg(faulty_folder()).arg(project.path()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let begun = project.path().join("runs/faulty/steps/model.part");
+    while !begun.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let process = child.id().to_string();
+    succeed(std::process::Command::new("kill").args(["-INT", &process]).output().unwrap());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }

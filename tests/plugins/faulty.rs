@@ -56,6 +56,18 @@ choice! {
         PoolBombs = "pool-bombs",
         /// An error.
         Error = "error",
+        /// The end of the process: an abort.
+        Abort = "abort",
+        /// The end of the process: a write to memory that is not there.
+        Segfault = "segfault",
+        /// The end of the process: a recursion without end.
+        Overflow = "overflow",
+        /// The end of the process: an exit.
+        Exit = "exit",
+        /// More and more memory.
+        Memory = "memory",
+        /// A loop without end.
+        Loop = "loop",
         /// The error for a user who asked to stop, which nobody did.
         Cancelled = "cancelled",
         /// Data: a value that is not a number.
@@ -105,6 +117,34 @@ fn default_fault() -> Fault {
     Fault::Nowhere
 }
 
+/// Writes where no memory is.
+#[allow(unsafe_code)]
+fn write_nowhere() {
+    let nowhere = std::ptr::without_provenance_mut::<u8>(16);
+    // SAFETY: none: this is the fault that the test is about.
+    unsafe { nowhere.write_volatile(1) };
+}
+
+#[allow(unconditional_recursion)]
+fn recurse(values: &[u64; 1000]) -> u64 {
+    let mut more = *values;
+    more[0] = std::hint::black_box(more[1] + 1);
+    recurse(std::hint::black_box(&more)) + more[999]
+}
+
+fn eat_memory() {
+    let mut eaten: Vec<Vec<u8>> = vec![];
+    loop {
+        eaten.push(std::hint::black_box(vec![1; 1 << 26]));
+    }
+}
+
+fn loop_for_ever() {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
 struct Bomb;
 
 impl Drop for Bomb {
@@ -130,6 +170,12 @@ impl Faults {
             How::Bomb => panic_any(Bomb),
             How::Pool => on_the_pool(|_| panic!("a panic on the pool")),
             How::PoolBombs => on_the_pool(|_| panic_any(Bomb)),
+            How::Abort => std::process::abort(),
+            How::Segfault => write_nowhere(),
+            How::Overflow => drop(recurse(&[1; 1000])),
+            How::Exit => std::process::exit(3),
+            How::Memory => eat_memory(),
+            How::Loop => loop_for_ever(),
             How::Error => return Err(Error::failed("an error of the author's")),
             How::Cancelled => return Err(Error::Cancelled),
             _ => panic!("a panic in {here:?}"),

@@ -132,7 +132,7 @@ impl Simulator {
     pub fn simulate(&self, host: &Services) -> Result<Simulation> {
         let made = answered(&self.name, host, self.inner.simulate(host.host_ref()))?;
         let cells =
-            copy_cells(&made.cells()).with_context(|| format!("{} made no valid cells", self.name))?;
+            copy_cells(&made.cells()).with_context(|| format!("{}: it made no valid cells", self.name))?;
         let network = answered(&self.name, host, made.network())?.into_option().map(ArrowPair::into_table);
         let network = network.transpose().map_err(|e| anyhow::anyhow!("{}: its network: {e}", self.name))?;
         let truth = self.fitted(answered(&self.name, host, made.truth())?);

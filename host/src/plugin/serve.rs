@@ -90,6 +90,8 @@ impl Server {
         let number = |key: &str| frame.head[key].as_u64().unwrap_or(0);
         match frame.head["do"].as_str() {
             Some("cancel") => self.cancelled.store(true, Ordering::Relaxed),
+            // Here, so that it is done before the input ends.
+            Some("drop") => self.answer(&frame),
             _ => match self.pool(number("threads").max(1) as usize) {
                 Ok(pool) => pool.spawn(move || self.answer(&frame)),
                 Err(problem) => self.refuse(number("call"), error(ErrorKind::FAILED, format!("{problem:#}"))),
@@ -239,12 +241,7 @@ impl Server {
         call: &Arc<AtomicU64>,
     ) -> Result<Frame> {
         let made = told(simulator.simulate(host.clone()))?;
-        let cells = made.cells();
-        let rows: Vec<u64> = (0..cells.ids.len() as u64).collect();
-        check_offsets(&cells)?;
-        let mut answer = Frame::of(json!({}))
-            .with_table("cells", &cells_table(&cells, &rows)?)?
-            .with_table("genes", &genes_table(&cells)?)?;
+        let mut answer = simulated(&made.cells()).context("it made no valid cells")?;
         if let RSome(network) = told(made.network())? {
             answer = answer.with_table("network", &network.into_table().map_err(anyhow::Error::msg)?)?;
         }
@@ -253,15 +250,18 @@ impl Server {
     }
 }
 
-/// Offsets that cannot be followed are refused here; all else is for the host to judge.
-fn check_offsets(cells: &CellsView<'_>) -> Result<()> {
+/// Lists that cannot travel are refused here; all else is for the host to judge.
+fn simulated(cells: &CellsView<'_>) -> Result<Frame> {
     let (offsets, stored) =
         (cells.csr.offsets.as_slice(), cells.csr.indices.len().min(cells.csr.values.len()));
     let fit = offsets.len() == cells.ids.len() + 1 && cells.library.len() == cells.ids.len();
     if !fit || !offsets.is_sorted() || offsets.last().is_some_and(|&last| last as usize > stored) {
-        bail!("the simulated cells' lists do not fit together");
+        bail!("their lists do not fit together");
     }
-    Ok(())
+    let rows: Vec<u64> = (0..cells.ids.len() as u64).collect();
+    Frame::of(json!({}))
+        .with_table("cells", &cells_table(cells, &rows)?)?
+        .with_table("genes", &genes_table(cells)?)
 }
 
 /// A plugin's own error, on its way through `?`.

@@ -337,7 +337,9 @@ pub fn cells_table(view: &CellsView<'_>, rows: &[u64]) -> Result<RecordBatch> {
     let at = UInt64Array::from(rows.to_vec());
     let all = rows.len() == view.ids.len() && rows.iter().enumerate().all(|(i, &row)| i as u64 == row);
     for key in view.info.obs_names() {
-        let Some(column) = import(view.info.obs(key.as_str().into()), &key)? else { continue };
+        let Some(column) = import(view.info.obs(key.as_str().into()), &key, view.ids.len())? else {
+            continue;
+        };
         let chosen = if all { column } else { arrow_select::take::take(&column, &at, None)? };
         columns.push((format!("{OBS}{key}"), chosen));
     }
@@ -350,14 +352,18 @@ pub fn genes_table(view: &CellsView<'_>) -> Result<RecordBatch> {
     let mut columns: Vec<(String, ArrayRef)> =
         vec![("name".into(), Arc::new(StringArray::from_iter_values(names)))];
     for key in view.info.var_names() {
-        let Some(column) = import(view.info.var(key.as_str().into()), &key)? else { continue };
+        let genes = view.csr.n_genes as usize;
+        let Some(column) = import(view.info.var(key.as_str().into()), &key, genes)? else { continue };
         columns.push((format!("{VAR}{key}"), column));
     }
     Ok(nullable(columns)?)
 }
 
-fn import(pair: ROption<ArrowPair>, key: &str) -> Result<Option<ArrayRef>> {
-    pair.into_option().map(|p| p.into_array().map_err(|e| anyhow::anyhow!("column `{key}`: {e}"))).transpose()
+fn import(pair: ROption<ArrowPair>, key: &str, rows: usize) -> Result<Option<ArrayRef>> {
+    let Some(pair) = pair.into_option() else { return Ok(None) };
+    let column = pair.into_array().map_err(|e| anyhow::anyhow!("column {key}: {e}"))?;
+    ensure!(column.len() == rows, "column {key} has {} entries for {rows} rows", column.len());
+    Ok(Some(column))
 }
 
 fn nullable(columns: Vec<(String, ArrayRef)>) -> Result<RecordBatch, arrow_schema::ArrowError> {

@@ -4,13 +4,13 @@
 use super::probe::ending;
 use super::shared::Pool;
 use super::wire::Frame;
-use lacuna_abi::{ErrorKind, HostRef, PResult, PluginError, RResult};
+use lacuna_abi::{ErrorKind, HostRef, PResult, PluginError};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How often a waiting call looks whether the user asked to stop.
 const LOOK: Duration = Duration::from_millis(20);
 /// How much of what a worker prints is kept, to be told when it dies.
-const KEPT: usize = 4096;
+const KEPT: usize = 1 << 16;
 
 /// What a worker sends in a call.
 enum Event {
@@ -67,6 +67,8 @@ struct Listening {
     printed: Mutex<Vec<u8>>,
     /// What is wrong with what it sends.
     garbled: OnceLock<String>,
+    /// Set when it sends no more.
+    closed: AtomicBool,
 }
 
 /// A running worker.
@@ -195,6 +197,9 @@ impl Worker {
                     alive = Instant::now();
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.obituary()),
+                Err(RecvTimeoutError::Timeout) if self.listening.closed.load(Ordering::Acquire) => {
+                    return Err(self.obituary());
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if host.is_cancelled() && asked_to_stop.is_none() {
@@ -340,7 +345,8 @@ impl Listening {
                     }
                 }
             }
-            // Whoever waits finds the sender gone.
+            // Whoever waits finds the sender gone; who comes later, this.
+            self.closed.store(true, Ordering::Release);
             lock(&self.hello).take();
             lock(&self.waiting).clear();
         });
@@ -364,8 +370,13 @@ impl Listening {
         } else {
             Event::Answer(frame)
         };
-        if let Some(waiting) = lock(&self.waiting).get(&number) {
-            let _ = waiting.send(event);
+        match (lock(&self.waiting).get(&number), event) {
+            (Some(waiting), event) => drop(waiting.send(event)),
+            // What is said after its call has ended, as while a model is dropped.
+            (None, Event::Log(level @ 0..=2, _, message, _)) => {
+                tracing::warn!(level, "{}", super::one_line(&message));
+            }
+            (None, _) => {}
         }
     }
 
