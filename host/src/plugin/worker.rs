@@ -8,7 +8,8 @@ use lacuna_abi::{ErrorKind, HostRef, PResult, PluginError};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -103,6 +104,9 @@ impl Worker {
         let scratch = tempfile::Builder::new().prefix("lacuna-").tempdir().map_err(problem)?;
         let mut command = command(program, limits).map_err(problem)?;
         command.env("LACUNA_SCRATCH", scratch.path());
+        if matches!(program, Program::Command(..)) {
+            command.env("PYTHONPATH", python_path(scratch.path()).map_err(problem)?);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(problem)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -328,6 +332,16 @@ fn command(program: &Program, limits: Limits) -> std::io::Result<Command> {
         }
     }
     Ok(command)
+}
+
+/// Where Python finds the module `lacuna_plugin` of this release; one that lies beside a script comes first.
+fn python_path(scratch: &Path) -> std::io::Result<OsString> {
+    let folder = scratch.join("python");
+    std::fs::create_dir(&folder)?;
+    std::fs::write(folder.join("lacuna_plugin.py"), include_str!("../../../sdk/python/lacuna_plugin.py"))?;
+    let others = std::env::var_os("PYTHONPATH").unwrap_or_default();
+    let all = std::iter::once(folder).chain(std::env::split_paths(&others).filter(|p| !p.as_os_str().is_empty()));
+    std::env::join_paths(all).map_err(std::io::Error::other)
 }
 
 impl Listening {
