@@ -34,7 +34,7 @@ fn library_name(stem: &str) -> String {
 }
 
 /// The plugin of tests/plugins/faulty.rs, alone in its folder.
-fn faulty() -> &'static Path {
+pub fn faulty() -> &'static Path {
     static FAULTY: OnceLock<PathBuf> = OnceLock::new();
     FAULTY.get_or_init(|| {
         succeed(cargo(&["build", "--quiet", "-p", "lacuna-sdk", "--example", "faulty"]).output().unwrap());

@@ -6,6 +6,7 @@ mod support;
 
 mod accuracy;
 mod boundary;
+mod conformance;
 mod diagnostics;
 mod examples;
 mod host_steps;

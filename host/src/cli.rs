@@ -1,6 +1,7 @@
 //! Commands, their options, and exit codes: 0 done, 1 a step failed, 2 the pipeline or the arguments are wrong,
 //! 130 cancelled.
 
+mod check;
 mod init;
 mod look;
 mod plugin;
@@ -100,7 +101,9 @@ const CANCELLED: u8 = 130;
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(cli.verbose);
+    // Warnings of components that are tried out are no news.
+    let quiet = matches!(cli.command, Command::Plugin(plugin::PluginCommand::Check(_)));
+    start_logging(cli.verbose, quiet);
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Validate(args) => validate::validate(&args),
@@ -131,8 +134,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start_logging(verbose: u8) {
+fn start_logging(verbose: u8, quiet: bool) {
     let level = match verbose {
+        0 if quiet => tracing::Level::ERROR,
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
         2 => tracing::Level::DEBUG,

@@ -1,5 +1,6 @@
 //! The Lacuna host: loads plugins, composes them into pipelines, runs them, writes results.
 
+pub mod check;
 pub mod data;
 pub mod formats;
 pub mod pipeline;

@@ -14,12 +14,12 @@ pub use fit::{Fit, FittedModel};
 pub use prepare::Prepare;
 pub use read::Read;
 pub use report::{FILE as REPORT_FILE, Report};
-pub use screen::{Screen, generic_only};
+pub use screen::{Screen, generic_only, null_profile};
 pub use simulate::Simulate;
 pub use split::Split;
 
 use crate::pipeline::{Call, Input, Keys, PortType, Table};
-use crate::plugin::{Kind, ProgressSink, Services};
+use crate::plugin::{Component, Kind, Plugin, ProgressSink, Services};
 use crate::run::{Outputs, StepCx};
 use anyhow::Result;
 use serde_json::Value as Json;
@@ -218,12 +218,16 @@ pub fn try_component(call: &Call) -> Result<()> {
     }
     let host =
         Services::new("check", 0, Arc::new(AtomicBool::new(false)), Arc::new(Silent), std::env::temp_dir());
-    let params = call.params_json();
-    match call.component.kind {
-        Kind::Simulator => call.plugin.simulator(&call.component, &params, &host).map(drop),
-        Kind::Model => call.plugin.model(&call.component, &params, &host).map(drop),
-        Kind::Strategy => call.plugin.strategy(&call.component, &params, &host).map(drop),
-        Kind::Metric => call.plugin.metric(&call.component, &params, &host).map(drop),
+    make_and_drop(&call.plugin, &call.component, &call.params_json(), &host)
+}
+
+/// Makes a component and drops it.
+pub fn make_and_drop(plugin: &Plugin, component: &Component, params: &str, host: &Services) -> Result<()> {
+    match component.kind {
+        Kind::Simulator => plugin.simulator(component, params, host).map(drop),
+        Kind::Model => plugin.model(component, params, host).map(drop),
+        Kind::Strategy => plugin.strategy(component, params, host).map(drop),
+        Kind::Metric => plugin.metric(component, params, host).map(drop),
         Kind::Unknown(_) => Ok(()),
     }
 }

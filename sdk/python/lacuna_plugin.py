@@ -487,6 +487,8 @@ def _matrix(told):
 
 
 def _write(told, values):
+    if values.size == 0:
+        return
     with open(told["file"], "r+b", buffering=0) as out:
         view = memoryview(np.ascontiguousarray(values, dtype=np.float32)).cast("B")
         while view:
@@ -609,7 +611,10 @@ class _Plugin:
         return {}, []
 
     def do_load(self, head, parts, cx):
-        self.objects[head["fitted"]] = self.objects[head["object"]].load(parts["model"])
+        try:
+            self.objects[head["fitted"]] = self.objects[head["object"]].load(parts["model"])
+        except Exception as e:
+            raise Failure(f"these {len(parts['model'])} bytes are no model that it has saved: {e}") from e
         return {}, []
 
     def do_predict(self, head, parts, cx):

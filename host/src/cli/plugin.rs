@@ -16,6 +16,8 @@ pub enum PluginCommand {
     List(ListArgs),
     /// Show all there is to know of a plugin, a component or a library file: parameters, defaults, ranges, docs.
     Inspect(InspectArgs),
+    /// Try out a built plugin: every component, in worker processes. Says what passed, failed, crashed or hung.
+    Check(super::check::CheckArgs),
 }
 
 #[derive(Args)]
@@ -52,6 +54,7 @@ pub fn plugin(command: &PluginCommand) -> Result<u8> {
     match command {
         PluginCommand::List(args) => list(args),
         PluginCommand::Inspect(args) => inspect(args),
+        PluginCommand::Check(args) => super::check::check_plugin(args),
     }
 }
 

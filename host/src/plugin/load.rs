@@ -94,15 +94,24 @@ impl Plugin {
         if let Some(variant) = variants.iter().find(|variant| fits(variant)) {
             return Ok(variant.clone());
         }
-        let variant = Arc::new(match isolation {
-            Isolation::No => self.moved_here()?,
-            Isolation::Yes(limits) => {
-                let apart = Apart { program: self.program(), limits, worker: Mutex::default() };
-                Self::new(self.manifest.clone(), &self.path, self.sha256.clone(), Home::Apart(apart))
-            }
-        });
+        let variant = match isolation {
+            Isolation::No => Arc::new(self.moved_here()?),
+            Isolation::Yes(_) => self.anew(isolation)?,
+        };
         variants.push(variant.clone());
         Ok(variant)
+    }
+
+    /// The same plugin once more: in a worker that nobody else calls.
+    pub fn anew(self: &Arc<Self>, isolation: Isolation) -> Result<Arc<Self>, String> {
+        match isolation {
+            Isolation::No => self.placed(isolation),
+            Isolation::Yes(limits) => {
+                let apart = Apart { program: self.program(), limits, worker: Mutex::default() };
+                let home = Home::Apart(apart);
+                Ok(Arc::new(Self::new(self.manifest.clone(), &self.path, self.sha256.clone(), home)))
+            }
+        }
     }
 
     fn program(&self) -> Program {

@@ -173,6 +173,10 @@ pub struct MetricInfo {
     pub direction: String,
     /// Whether it compares any two vectors, not profiles only.
     pub vectors: bool,
+    /// Whether before and after may be exchanged.
+    pub symmetric: bool,
+    /// The score when before equals after.
+    pub identity: Option<f64>,
     /// The documented formula it computes.
     pub formula: Option<String>,
 }

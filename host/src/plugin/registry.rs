@@ -80,7 +80,15 @@ impl Registry {
     /// Loads one library and nothing else.
     pub fn of_file(path: &Path) -> Self {
         let (mut registry, mut loaded) = (Self::default(), vec![]);
-        registry.try_candidate(Candidate { path: path.into(), origin: Origin::Named }, &mut loaded);
+        if path.extension().is_some_and(|e| e == "py") {
+            // Absolute, as it has to be found whatever folder it runs in.
+            let script = path.canonicalize().unwrap_or_else(|_| path.into());
+            let folder = script.parent().unwrap_or(Path::new("/")).to_path_buf();
+            let words = ["python3".to_string(), script.to_string_lossy().into_owned()];
+            registry.keep(load_command(&words, &folder), path, Origin::Named, &mut loaded);
+        } else {
+            registry.try_candidate(Candidate { path: path.into(), origin: Origin::Named }, &mut loaded);
+        }
         registry.plugins = loaded.into_iter().map(|(_, plugin)| plugin).collect();
         registry
     }

@@ -7,8 +7,8 @@ use super::wire::Frame;
 use lacuna_abi::{ErrorKind, HostRef, PResult, PluginError};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
-use std::io::{BufReader, BufWriter, Read, Write};
 use std::ffi::OsString;
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -340,7 +340,8 @@ fn python_path(scratch: &Path) -> std::io::Result<OsString> {
     std::fs::create_dir(&folder)?;
     std::fs::write(folder.join("lacuna_plugin.py"), include_str!("../../../sdk/python/lacuna_plugin.py"))?;
     let others = std::env::var_os("PYTHONPATH").unwrap_or_default();
-    let all = std::iter::once(folder).chain(std::env::split_paths(&others).filter(|p| !p.as_os_str().is_empty()));
+    let all =
+        std::iter::once(folder).chain(std::env::split_paths(&others).filter(|p| !p.as_os_str().is_empty()));
     std::env::join_paths(all).map_err(std::io::Error::other)
 }
 

@@ -6,7 +6,7 @@ mod impacts;
 mod table;
 
 pub use genes::quantile;
-pub use impacts::generic_only;
+pub use impacts::{generic_only, make_null as null_profile};
 pub use table::ImpactTable;
 
 use super::FittedModel;

@@ -1,0 +1,163 @@
+//! Metrics: scores as they are declared.
+
+use super::bench::Bench;
+use super::{Applies, Case, PASSED, required, skipped};
+use crate::data::Knockouts;
+use crate::plugin::{Metric, MetricInfo, Shape};
+use anyhow::{Context, Result, ensure};
+use lacuna_abi::MatRef;
+
+pub const CASES: &[Case] = &[
+    required("scores 0, 1 and many rows", |bench| {
+        with_metric(bench, |bench, metric, info| {
+            for n in [0, 1, 7] {
+                let rows = Rows::of(bench, n);
+                let scores = rows.score(bench, metric, info, false)?;
+                ensure!(scores.len() == n, "{} scores for {n} rows", scores.len());
+            }
+            Ok(())
+        })
+    }),
+    required("stays in its range", |bench| {
+        with_metric(bench, |bench, metric, info| {
+            let (low, high) = (info.low.unwrap_or(f64::NEG_INFINITY), info.high.unwrap_or(f64::INFINITY));
+            for score in Rows::of(bench, 20).score(bench, metric, info, false)? {
+                let fits = score.is_nan() || (low - 1e-9..=high + 1e-9).contains(&score);
+                ensure!(fits, "it declares a range from {low} to {high}, and scored {score}");
+            }
+            Ok(())
+        })
+    }),
+    required("gives its declared score for equal profiles", |bench| {
+        with_metric(bench, |bench, metric, info| {
+            let Some(identity) = info.identity else { return Ok(()) };
+            let rows = Rows::of(bench, 9).equal();
+            for score in rows.score(bench, metric, info, false)? {
+                let fits = score.is_nan() || (score - identity).abs() < 1e-6;
+                ensure!(fits, "it declares {identity} for equal profiles, and scored {score}");
+            }
+            Ok(())
+        })
+    }),
+    required("is symmetric if it says so", |bench| {
+        with_metric(bench, |bench, metric, info| {
+            if !info.symmetric {
+                return Ok(());
+            }
+            let rows = Rows::of(bench, 9);
+            let (one, other) =
+                (rows.score(bench, metric, info, false)?, rows.score(bench, metric, info, true)?);
+            for (a, b) in one.iter().zip(&other) {
+                let fits = a.is_nan() && b.is_nan() || (a - b).abs() < 1e-6;
+                ensure!(fits, "before and after exchanged: {a} becomes {b}");
+            }
+            Ok(())
+        })
+    }),
+    required("scores each row by itself", |bench| {
+        with_metric(bench, |bench, metric, info| {
+            let rows = Rows::of(bench, 9);
+            let together = rows.score(bench, metric, info, false)?;
+            for (i, score) in together.iter().enumerate() {
+                let alone = rows.only(i).score(bench, metric, info, false)?[0];
+                let same = alone.to_bits() == score.to_bits() || alone.is_nan() && score.is_nan();
+                ensure!(same, "row {} scores {score} among others and {alone} alone", i + 1);
+            }
+            Ok(())
+        })
+    }),
+    required("gives the same on 1 and 2 threads", |bench| {
+        with_metric(bench, |bench, metric, info| {
+            let rows = Rows::of(bench, 33);
+            let one = bench.on_threads(1, || rows.score(bench, metric, info, false))??;
+            let two = bench.on_threads(2, || rows.score(bench, metric, info, false))??;
+            let bits = |scores: &[f64]| scores.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
+            ensure!(bits(&one) == bits(&two), "its scores depend on the number of threads");
+            Ok(())
+        })
+    }),
+];
+
+fn with_metric(
+    bench: &Bench<'_>,
+    body: fn(&Bench<'_>, &Metric, &MetricInfo) -> Result<()>,
+) -> Result<Applies> {
+    let info = bench.component.metric_info();
+    if info.shape != Shape::Row {
+        return skipped("it does not score single rows");
+    }
+    if let Some(part) =
+        info.needs.iter().find(|p| !["before", "after", "observed", "knockouts"].contains(&p.as_str()))
+    {
+        return skipped(&format!("it needs {part}"));
+    }
+    if let Some(why) = bench.needs_parameters() {
+        return skipped(&why);
+    }
+    body(bench, &bench.metric()?, &info)?;
+    PASSED
+}
+
+/// Profiles before and after knockouts, with what a metric may look at.
+struct Rows {
+    before: Vec<f32>,
+    after: Vec<f32>,
+    knockouts: Knockouts,
+    genes: usize,
+}
+
+impl Rows {
+    /// Cells without one of their genes, closed again, and a little changed.
+    fn of(bench: &Bench<'_>, n: usize) -> Self {
+        let (cells, genes) = (bench.cells, bench.cells.n_genes());
+        let (mut before, mut after, mut knockouts) =
+            (vec![0.0; n * genes], vec![0.0; n * genes], Knockouts::default());
+        for i in 0..n {
+            let cell = i % cells.len().max(1);
+            let row = &mut before[i * genes..(i + 1) * genes];
+            cells.write_profile(cell, row);
+            let lost = cells.x.row(cell).0.first().copied().unwrap_or(0);
+            knockouts.push(cell as u64, &[lost], &[0.0]);
+            let changed = &mut after[i * genes..(i + 1) * genes];
+            for (j, (out, p)) in changed.iter_mut().zip(row.iter()).enumerate() {
+                *out = if j == lost as usize { 0.0 } else { p * (1.0 + 0.1 * (j % 3) as f32) };
+            }
+            let sum: f32 = changed.iter().sum();
+            changed.iter_mut().filter(|_| sum > 0.0).for_each(|p| *p /= sum);
+        }
+        Self { before, after, knockouts, genes }
+    }
+
+    fn equal(self) -> Self {
+        Self { after: self.before.clone(), ..self }
+    }
+
+    fn only(&self, i: usize) -> Self {
+        let row = |values: &[f32]| values[i * self.genes..(i + 1) * self.genes].to_vec();
+        Self {
+            before: row(&self.before),
+            after: row(&self.after),
+            knockouts: self.knockouts.select([i]),
+            genes: self.genes,
+        }
+    }
+
+    fn score(
+        &self,
+        bench: &Bench<'_>,
+        metric: &Metric,
+        info: &MetricInfo,
+        exchanged: bool,
+    ) -> Result<Vec<f64>> {
+        let n = self.knockouts.len();
+        let matrix = |values| MatRef::from_rows(values, n, self.genes);
+        let (mut before, mut after) = (matrix(&self.before), matrix(&self.after));
+        if exchanged {
+            std::mem::swap(&mut before, &mut after);
+        }
+        let wants = |part: &str| info.needs.iter().any(|n| n == part);
+        let observed = wants("observed").then(|| matrix(&self.before));
+        let knockouts = wants("knockouts").then_some(&self.knockouts);
+        metric.score_rows(&bench.services(), (before, after), observed, knockouts).context("scoring")
+    }
+}

@@ -1,0 +1,210 @@
+//! Models: answers of the right shape, saved and loaded the same, whoever asks and on however many threads.
+
+use super::bench::{Bench, some_knockouts, test_cells};
+use super::{Applies, Case, PASSED, advisory, is_plain, required, skipped};
+use crate::data::{Cells, Knockouts};
+use crate::plugin::{Answers, Fitted, Training};
+use anyhow::{Context, Result, ensure};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+pub const CASES: &[Case] = &[
+    required("answers 0, 1 and many knockouts with finite shares", |bench| {
+        with_model(bench, |bench, fitted| {
+            let all = some_knockouts(bench.cells);
+            for rows in [0..0, 0..1, 1..2, 0..all.len()] {
+                let knockouts = all.select(rows);
+                let found = bench.predict(fitted, bench.cells, &knockouts)?;
+                closed(&found, &knockouts, bench.cells.n_genes())?;
+            }
+            Ok(())
+        })
+    }),
+    required("answers each knockout by itself", |bench| {
+        with_model(bench, |bench, fitted| {
+            let (all, genes) = (some_knockouts(bench.cells), bench.cells.n_genes());
+            let together = bench.predict(fitted, bench.cells, &all)?;
+            for i in (0..all.len()).step_by(5) {
+                let alone = bench.predict(fitted, bench.cells, &all.select([i]))?;
+                let same = alone.iter().zip(&together[i * genes..]).all(|(a, b)| (a - b).abs() < 1e-5);
+                ensure!(same, "the answer for knockout {} depends on what else is asked", i + 1);
+            }
+            Ok(())
+        })
+    }),
+    required("is the same after it was saved and loaded", |bench| {
+        with_model(bench, |bench, fitted| {
+            let bytes = fitted.save(&bench.services()).context("saving")?;
+            let again = bench.model()?.load(&bench.services(), &bytes).context("loading")?;
+            same_answers(bench, fitted, &again, "the loaded model answers otherwise")?;
+            let twice = again.save(&bench.services()).context("saving the loaded model")?;
+            ensure!(twice == bytes, "the loaded model is saved as other bytes");
+            Ok(())
+        })
+    }),
+    required("refuses to load what is no model of its own", |bench| {
+        with_model(bench, |bench, fitted| {
+            let bytes = fitted.save(&bench.services())?;
+            for wrong in [&[][..], b"no model", &bytes[..bytes.len() / 2]] {
+                match bench.model()?.load(&bench.services(), wrong) {
+                    Ok(_) => anyhow::bail!("{} bytes that are no model are loaded", wrong.len()),
+                    Err(error) => is_plain(error)?,
+                }
+            }
+            Ok(())
+        })
+    }),
+    required("learns the same from the same seed, on 1 and 2 threads", |bench| {
+        with_model(bench, |bench, _| {
+            let saved = |threads| bench.on_threads(threads, || bench.fitted()?.save(&bench.services()));
+            ensure!(saved(1)?? == saved(2)??, "the same training gave another model");
+            Ok(())
+        })
+    }),
+    required("says an error of cells that it cannot learn from", |bench| {
+        with_model(bench, |bench, _| {
+            let silent = Cells { x: crate::data::Csr::empty(3), ..test_cells(0, 3, bench.seed) };
+            for cells in [&silent, &test_cells(1, 1, bench.seed), &test_cells(2, 3, bench.seed)] {
+                let training = Training { cells, validation: None };
+                bench.model()?.fit(&bench.services(), &training).map(drop).or_else(is_plain)?;
+            }
+            Ok(())
+        })
+    }),
+    required("screens as it predicts", fused_equals_generic),
+    advisory("stops within a second when it is asked to", |bench| {
+        with_model(bench, |bench, _| {
+            let flag = bench.cancelled.clone();
+            let asked = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                flag.store(true, Ordering::Relaxed);
+                Instant::now()
+            });
+            let done = bench.fitted();
+            let ended = Instant::now();
+            let late = asked.join().map(|asked| ended.saturating_duration_since(asked)).unwrap_or_default();
+            ensure!(late < Duration::from_secs(1), "it went on for {:.1} s", late.as_secs_f64());
+            done.map(drop).or_else(is_plain)
+        })
+    }),
+    advisory("does not grow while it answers", |bench| {
+        with_model(bench, |bench, fitted| {
+            let all = some_knockouts(bench.cells);
+            let memory = || bench.plugin.worker_memory();
+            let many = || (0..200).try_for_each(|_| bench.predict(fitted, bench.cells, &all).map(drop));
+            many()?;
+            let before = memory();
+            many()?;
+            if let (Some(before), Some(after)) = (before, memory()) {
+                let grown = after.saturating_sub(before) >> 20;
+                ensure!(grown < 16, "its process grew by {grown} MiB in 200 calls");
+            }
+            Ok(())
+        })
+    }),
+];
+
+fn with_model(bench: &Bench<'_>, body: fn(&Bench<'_>, &Fitted) -> Result<()>) -> Result<Applies> {
+    let info = bench.component.model_info();
+    if info.needs_labels {
+        return skipped("it learns from measured perturbations");
+    }
+    if info.answers != Answers::Profiles {
+        return skipped("it does not answer with profiles of cells");
+    }
+    if let Some(why) = bench.needs_parameters() {
+        return skipped(&why);
+    }
+    body(bench, &bench.fitted().context("fitting")?)?;
+    PASSED
+}
+
+/// The host has checked that all values are finite and not negative, and has closed what is not declared to be. The
+/// shares of a cell as it is sum to 1; those after a knockout to 1 at most, as a removed share may be missing.
+pub fn closed(rows: &[f32], knockouts: &Knockouts, genes: usize) -> Result<()> {
+    for (i, row) in rows.chunks_exact(genes.max(1)).enumerate() {
+        let sum: f64 = row.iter().map(|&p| f64::from(p)).sum();
+        let fits = if knockouts.genes(i).is_empty() { (sum - 1.0).abs() < 1e-3 } else { sum < 1.001 };
+        ensure!(sum == 0.0 || fits, "the shares of answer {} sum to {sum}", i + 1);
+    }
+    Ok(())
+}
+
+/// That two models answer with the same bits.
+pub fn same_answers(bench: &Bench<'_>, one: &Fitted, other: &Fitted, problem: &str) -> Result<()> {
+    let all = some_knockouts(bench.cells);
+    let (a, b) = (bench.predict(one, bench.cells, &all)?, bench.predict(other, bench.cells, &all)?);
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    ensure!(bits(&a) == bits(&b), "{problem}");
+    Ok(())
+}
+
+fn fused_equals_generic(bench: &Bench<'_>) -> Result<Applies> {
+    let formulas = bench.component.model_info().fused;
+    let known: Vec<&String> = formulas.iter().filter(|f| formula(f).is_some()).collect();
+    if known.is_empty() {
+        return skipped("it fuses no formula that this suite knows");
+    }
+    let fitted = bench.fitted()?;
+    let all = some_knockouts(bench.cells);
+    let rows: Vec<usize> = (0..all.len()).filter(|&i| !all.genes(i).is_empty()).collect();
+    let knockouts = all.select(rows);
+    for name in known {
+        for against in ["predicted", "predicted-null", "observed", "observed-null"] {
+            let mut found = vec![f32::NAN; knockouts.len()];
+            let how = (name.as_str(), against, None);
+            if fitted.screen(&bench.services(), bench.cells, &knockouts, how, &mut found)? {
+                compare(bench, &fitted, &knockouts, (name, against), &found)?;
+            }
+        }
+    }
+    PASSED
+}
+
+fn compare(
+    bench: &Bench<'_>,
+    fitted: &Fitted,
+    knockouts: &Knockouts,
+    (name, against): (&str, &str),
+    found: &[f32],
+) -> Result<()> {
+    let (cells, genes) = (bench.cells, bench.cells.n_genes());
+    let Some(formula) = formula(name) else { return Ok(()) };
+    for (i, &found) in found.iter().enumerate() {
+        let mut pair = Knockouts::default();
+        pair.push(knockouts.cell[i], &[], &[]);
+        pair.push(knockouts.cell[i], knockouts.genes(i), knockouts.levels(i));
+        let predicted = bench.predict(fitted, cells, &pair)?;
+        let (base, after) = predicted.split_at(genes);
+        let mut before = base.to_vec();
+        if against.starts_with("observed") {
+            cells.write_profile(knockouts.cell[i] as usize, &mut before);
+        }
+        if against.ends_with("null") {
+            crate::steps::null_profile(&mut before, (knockouts.genes(i), knockouts.levels(i)));
+        }
+        let expected = formula(&before, after);
+        let same = expected.is_nan() && found.is_nan() || (expected - f64::from(found)).abs() < 1e-5;
+        let label = knockouts.label(i, &cells.var.names);
+        ensure!(
+            same,
+            "{name} against {against} of {label}: {found} screened, {expected} predicted and measured"
+        );
+    }
+    Ok(())
+}
+
+type Formula = fn(&[f32], &[f32]) -> f64;
+
+/// The documented formulas, plainly.
+fn formula(name: &str) -> Option<Formula> {
+    fn sum(a: &[f32], b: &[f32], one: impl Fn(f64, f64) -> f64) -> f64 {
+        a.iter().zip(b).map(|(&x, &y)| one(f64::from(x), f64::from(y))).sum()
+    }
+    match name {
+        "bray-curtis" => Some(|a, b| sum(a, b, |x, y| (x - y).abs()) / sum(a, b, |x, y| x + y)),
+        "euclidean" => Some(|a, b| sum(a, b, |x, y| (x - y) * (x - y)).sqrt()),
+        "mae" => Some(|a, b| sum(a, b, |x, y| (x - y).abs()) / a.len() as f64),
+        _ => None,
+    }
+}

@@ -1,0 +1,111 @@
+//! `lacuna plugin check`: our own plugins pass, and each kind of fault is an outcome.
+
+use crate::boundary::faulty;
+use crate::support::{bin_dir, fail, lacuna, python, root, succeed, text};
+use serde_json::Value as Json;
+use std::path::Path;
+use std::process::Output;
+
+fn check(path: &Path, more: &[&str]) -> Output {
+    lacuna(&["plugin", "check"]).arg(path).args(more).output().unwrap()
+}
+
+#[test]
+fn all_first_party_plugins_pass() {
+    let with = ["--with", "genes = { genes = [\"gene-0\", \"gene-5\"] }"];
+    for (plugin, more) in
+        [("metrics", &[][..]), ("knockouts", &with), ("baselines", &[]), ("mlp", &[]), ("grn", &[])]
+    {
+        lacuna(&["plugin", "list"]).output().unwrap();
+        let library =
+            format!("{}lacuna_{plugin}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+        let said = succeed(check(&bin_dir().join(library), more));
+        assert!(
+            said.contains("is a plugin that Lacuna can rely on") && said.contains(" 0 failed, 0 advised"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_plugin_in_python_passes_for_all_four_kinds_and_its_pipeline_runs() {
+    let Some(python) = python() else { return };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(python.parent().unwrap().to_path_buf()).chain(std::env::split_paths(&path));
+    let path = std::env::join_paths(folders).unwrap();
+    let example = root().join("examples/python-plugin");
+    let output =
+        lacuna(&["plugin", "check"]).arg(example.join("plugin.py")).env("PATH", &path).output().unwrap();
+    let said = succeed(output);
+    for kind in [
+        "py-hellinger: stays",
+        "py-most-expressed: proposes",
+        "py-shrunken-mean: is the same",
+        "py-regulated: knows",
+    ] {
+        assert!(said.contains(&format!("✓ {kind}")), "{said}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let run = || {
+        let mut command = lacuna(&["run", "--run-dir"]);
+        command.arg(dir.path()).arg(&example).env("PATH", &path).output().unwrap()
+    };
+    let said = succeed(run());
+    assert!(said.contains("Keystone genes of truth"), "{said}");
+    // Models and truths of Python are saved and loaded like others.
+    let again = text(&run().stderr);
+    assert_eq!(again.lines().filter(|l| l.starts_with("= ")).count(), 8, "{again}");
+}
+
+/// The findings about a component of the faulty plugin that fails somewhere, somehow.
+fn outcomes(component: &str, fault: &str, how: &str) -> Vec<(String, String, String)> {
+    let with = format!("{component} = {{ fault = \"{fault}\", how = \"{how}\" }}");
+    let filter = format!("{component}: ");
+    let output = check(faulty(), &["--json", "--with", &with, "--filter", &filter, "--seconds", "1"]);
+    let said: Json = serde_json::from_slice(&output.stdout).unwrap();
+    let one = |f: &Json| ["case", "outcome", "why"].map(|key| f[key].as_str().unwrap().to_string()).into();
+    said["findings"].as_array().unwrap().iter().map(one).collect()
+}
+
+#[test]
+fn what_is_wrong_with_a_plugin_is_found_and_named() {
+    succeed(check(faulty(), &["--filter", "distance"]));
+    let cases = [
+        ("copycat", "predict", "panic", "answers 0, 1 and many", "failed", "a panic in Predict"),
+        ("copycat", "predict", "abort", "answers 0, 1 and many", "crashed", "SIGABRT"),
+        ("copycat", "predict", "loop", "answers 0, 1 and many", "timed out", "no sign of life for 1 s"),
+        ("copycat", "save", "error", "is the same after", "failed", "an error of the author's"),
+        ("copycat", "data", "unwritten", "answers 0, 1 and many", "failed", "found NaN"),
+        ("picks", "data", "not-expressed", "proposes only genes", "failed", "does not express"),
+        ("distance", "data", "infinite", "stays in its range", "failed", "found inf"),
+        ("world", "simulate", "segfault", "makes the same cells", "crashed", "SIGSEGV"),
+        ("world", "new", "panic", "is made with its defaults", "failed", "a panic in New"),
+    ];
+    for (component, fault, how, case, outcome, why) in cases {
+        let found = outcomes(component, fault, how);
+        let of_case = found.iter().find(|(name, ..)| name.starts_with(case));
+        let (_, word, reason) = of_case.unwrap_or_else(|| panic!("{component} {fault} {how}: {found:?}"));
+        assert!(word == outcome && reason.contains(why), "{component} {fault} {how}: {word}: {reason}");
+        // What has nothing to do with it passes.
+        assert!(
+            found.iter().any(|(name, word, _)| name == "has a doc line" && word == "passed"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn only_what_failed_is_shown_and_can_be_tried_again() {
+    let with = ["--with", "picks = { fault = \"data\", how = \"no-such-gene\" }", "--only-failed"];
+    let output = check(faulty(), &with);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("✗ picks: ") && !said.contains('✓'), "{said}");
+    let seed = said.split("--reproduce ").nth(1).unwrap().split(' ').next().unwrap();
+    let again = check(faulty(), &[&with[..], &["--reproduce", seed]].concat());
+    assert_eq!(text(&again.stdout), said);
+    let said = fail(check(Path::new("nowhere.so"), &[]), 1);
+    assert!(said.contains("it cannot be read"), "{said}");
+    let said = fail(check(faulty(), &["--filter", "nothing like it"]), 2);
+    assert!(said.contains("no case has `nothing like it` in its name"), "{said}");
+}
