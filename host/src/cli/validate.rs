@@ -34,7 +34,7 @@ pub fn validate(args: &ValidateArgs) -> Result<u8> {
         None => vec![],
     };
     if args.json {
-        checked.problems.extend(differences.iter().map(as_problem));
+        checked.problems.extend(differences.iter().map(|line| as_problem(line)));
         print(&format!("{:#}\n", to_json(&checked.problems, &checked.sources)))?;
     } else if !differences.is_empty() {
         print(&render(&checked.problems, &checked.sources, std::io::stdout().is_terminal()))?;
@@ -49,8 +49,8 @@ pub fn validate(args: &ValidateArgs) -> Result<u8> {
 }
 
 /// A difference from the lock file, which is one of the pipeline as a whole.
-fn as_problem(difference: &String) -> Diagnostic {
-    Diagnostic::error(Place { source: 0, range: 0..0 }, difference.clone())
+fn as_problem(difference: &str) -> Diagnostic {
+    Diagnostic::error(Place { source: 0, range: 0..0 }, difference)
 }
 
 pub fn graph(args: &GraphArgs) -> Result<u8> {

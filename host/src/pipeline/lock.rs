@@ -165,7 +165,10 @@ fn files(plan: &Plan) -> Result<BTreeMap<String, String>> {
 }
 
 fn resolved(plan: &Plan, step: &Step) -> toml::Table {
-    match to_toml(&plan.resolved(step)) {
+    let mut json = plan.resolved(step);
+    // Seeds go beyond what TOML can hold as numbers.
+    json["seed"] = step.seed.to_string().into();
+    match to_toml(&json) {
         Some(toml::Value::Table(table)) => table,
         _ => toml::Table::new(),
     }

@@ -56,7 +56,8 @@ impl Library {
 /// Whether it asks the dynamic linker for libraries beside it, which a copy elsewhere would not have.
 fn looks_beside_itself(bytes: &[u8]) -> bool {
     let words: [&[u8]; 3] = [b"$ORIGIN", b"${ORIGIN}", b"@loader_path"];
-    words.iter().any(|word| bytes.windows(word.len()).any(|part| part == *word))
+    let begins = |at: usize| words.iter().any(|word| bytes[at..].starts_with(word));
+    (0..bytes.len()).any(|at| matches!(bytes[at], b'$' | b'@') && begins(at))
 }
 
 /// The copy of a library in a folder, named by its hash. One that is there is used if it has that hash.
@@ -76,7 +77,7 @@ fn copy(folder: &Path, library: &Library, bytes: &[u8]) -> Result<PathBuf> {
     }
     // It was used today.
     let _ = File::options().append(true).open(&copy).and_then(|file| file.set_modified(SystemTime::now()));
-    Ok(copy)
+    copy.canonicalize()
 }
 
 fn is_whole(copy: &Path, library: &Library) -> bool {
@@ -158,6 +159,13 @@ mod tests {
         let library = Library::of(Path::new("plugin.so"), b"bytes");
         let error = copy(cache.path(), &library, b"bytes").unwrap_err().to_string();
         assert!(error.contains("any user can change it"), "{error}");
+    }
+
+    #[test]
+    fn reasons_name_the_file_that_the_user_has() {
+        let library =
+            Library { opened: PathBuf::from("/cache/0123.so"), ..Library::of(Path::new("my.so"), b"") };
+        assert_eq!(library.told("/cache/0123.so: undefined symbol: x"), "my.so: undefined symbol: x");
     }
 
     #[test]
