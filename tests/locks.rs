@@ -376,8 +376,11 @@ mod owners {
                 chown(path, Some(54321), None).unwrap();
             }
         }
-        let list =
-            || Command::new(&binary).args(["plugin", "list"]).env("XDG_DATA_HOME", dir.path()).output();
+        let list = || {
+            let mut command = Command::new(&binary);
+            command.args(["plugin", "list"]).env("XDG_DATA_HOME", dir.path());
+            command.env("LACUNA_CACHE", dir.path().join("cache")).output()
+        };
         assert!(succeed(list().unwrap()).contains("faulty 0."));
         set_mode(dir.path(), 0o777);
         assert!(text(&list().unwrap().stdout).contains("any user can change its folder"));

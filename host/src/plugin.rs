@@ -4,8 +4,8 @@
 //! child process first, since loading a damaged library can kill the process. `load` compares layouts and
 //! reads the manifest. What does not pass is kept with its reason, in one sentence.
 //!
-//! Before any of its code runs, `trust` asks who could have changed the file, and `library` makes a copy, so that what
-//! is opened is what was looked at.
+//! Between the first two gates `trust` asks who could have changed the file, and `library` makes a copy, so that what is
+//! opened is what was looked at.
 //!
 //! A library that is neither shipped beside the executable nor named by the pipeline's lock file, or whose step says
 //! `isolate`, runs in a `worker` process, in which `serve` answers; `remote` makes components there look like those here, and `wire` and `shared` carry what
