@@ -90,7 +90,7 @@ fn check_folder(folder: &Path) -> Result<()> {
     if let Some(why) = others_can_change(folder, &[]) {
         return Err(Error::other(format!("{}: {why}", folder.display())));
     }
-    #[cfg(unix)]
+    #[cfg(target_os = "linux")]
     if rustix::fs::statvfs(folder)?.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
         return Err(Error::other(format!("nothing in {} can be executed", folder.display())));
     }
