@@ -21,7 +21,7 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 /// Puts a file at a place, without a copy where that can be.
-fn put(from: &Path, to: &Path) {
+pub fn put(from: &Path, to: &Path) {
     let _ = std::fs::remove_file(to);
     if std::fs::hard_link(from, to).is_err() {
         std::fs::copy(from, to).unwrap();
@@ -29,7 +29,7 @@ fn put(from: &Path, to: &Path) {
 }
 
 /// The file name of a library.
-fn library_name(stem: &str) -> String {
+pub fn library_name(stem: &str) -> String {
     format!("{}{stem}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }
 
@@ -63,7 +63,7 @@ fn alone(binary: &Path, folder: &Path, arguments: &[&str]) -> Command {
 }
 
 /// The binary without plugins beside it.
-fn bare(arguments: &[&str]) -> Command {
+pub fn bare(arguments: &[&str]) -> Command {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let binary = Path::new(env!("CARGO_BIN_EXE_lacuna"));
     let folder = FOLDER.get_or_init(|| {

@@ -11,6 +11,7 @@ mod diagnostics;
 mod examples;
 mod host_steps;
 mod inputs;
+mod locks;
 mod outputs;
 mod real_data;
 mod runs;

@@ -3,6 +3,7 @@
 
 mod check;
 mod init;
+mod lock;
 mod look;
 mod plugin;
 mod run;
@@ -37,6 +38,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check a pipeline: all problems at once, each with its place. Runs nothing.
     Validate(validate::ValidateArgs),
+    /// Write down what a pipeline runs with: plugins, input files, parameters, seeds. `run --locked` holds it to that.
+    Lock(PipelineArgs),
     /// Print the steps of a pipeline and what flows between them.
     Graph(validate::GraphArgs),
     /// Say what is in a file of cells: annotations, matrices, counts or not, depth.
@@ -87,10 +90,19 @@ struct PipelineArgs {
 
 impl PipelineArgs {
     fn check(&self) -> anyhow::Result<lacuna::pipeline::Checked> {
+        lacuna::pipeline::check_file(&self.pipeline, &self.options())
+    }
+
+    /// The same, with libraries of whatever owner.
+    fn check_of_any_owner(&self) -> anyhow::Result<lacuna::pipeline::Checked> {
+        let options = lacuna::pipeline::Options { any_owner: true, ..self.options() };
+        lacuna::pipeline::check_file(&self.pipeline, &options)
+    }
+
+    fn options(&self) -> lacuna::pipeline::Options {
         let mut set = self.set.clone();
         set.extend(self.seed.map(|seed| format!("seed={seed}")));
-        let options = lacuna::pipeline::Options { set, plugin_dirs: self.plugin_dir.clone() };
-        lacuna::pipeline::check_file(&self.pipeline, &options)
+        lacuna::pipeline::Options { set, plugin_dirs: self.plugin_dir.clone(), any_owner: false }
     }
 }
 
@@ -107,6 +119,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Validate(args) => validate::validate(&args),
+        Command::Lock(args) => lock::lock(&args),
         Command::Graph(args) => validate::graph(&args),
         Command::Look(args) => look::look(&args),
         Command::Init(args) => init::init(&args),

@@ -4,6 +4,7 @@ mod check;
 mod diagnostics;
 mod graph;
 mod keys;
+mod lock;
 mod params;
 mod plan;
 mod resolve;
@@ -12,12 +13,13 @@ mod tree;
 pub use diagnostics::{Diagnostic, Place, Severity, Sources, nearest, render, sorted, to_json};
 pub use graph::graph;
 pub use keys::{Call, Input, Keys, PortType};
+pub use lock::Lock;
 pub use params::range_in_words;
 pub use plan::{Plan, Step};
 pub use resolve::step_seed;
 pub use tree::{Node, Table, Value};
 
-use crate::plugin::Registry;
+use crate::plugin::{Registry, Trust};
 use std::path::{Path, PathBuf};
 
 /// What the command line adds to a pipeline.
@@ -27,6 +29,8 @@ pub struct Options {
     pub set: Vec<String>,
     /// `--plugin-dir`.
     pub plugin_dirs: Vec<PathBuf>,
+    /// Whether libraries of any owner are looked at, as `lacuna lock` does, which makes them trusted.
+    pub any_owner: bool,
 }
 
 /// A pipeline after all checks: a plan if there are no errors, and all problems.
@@ -44,7 +48,7 @@ pub struct Checked {
 /// # Errors
 /// When the file cannot be read. What is wrong in it is in the result.
 pub fn check_file(path: &Path, options: &Options) -> anyhow::Result<Checked> {
-    let file = if path.is_dir() { path.join("pipeline.toml") } else { path.to_path_buf() };
+    let file = file_of(path);
     let bytes = std::fs::read(&file)
         .map_err(|e| anyhow::anyhow!("cannot read the pipeline {}: {e}", file.display()))?;
     let text = String::from_utf8(bytes).map_err(|e| {
@@ -53,11 +57,32 @@ pub fn check_file(path: &Path, options: &Options) -> anyhow::Result<Checked> {
     })?;
     let absolute = std::path::absolute(&file)?;
     let base = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
-    Ok(check_text(&file.display().to_string(), text, &base, options))
+    let trust = Trust { any_owner: options.any_owner, ..trust_beside(&file) };
+    Ok(check_trusting(&file.display().to_string(), text, &base, options, &trust))
+}
+
+/// The TOML file of a pipeline, which is named by it or by its folder.
+fn file_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("pipeline.toml") } else { path.to_path_buf() }
+}
+
+/// What the lock file beside a pipeline says of libraries. A broken one trusts none.
+fn trust_beside(pipeline: &Path) -> Trust {
+    match Lock::read(&Lock::path(pipeline)) {
+        Ok(lock) => lock.map(|lock| lock.trust()).unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!("{error:#}: it is as if it were not there");
+            Trust::default()
+        }
+    }
 }
 
 /// Checks a pipeline's text, whose paths are relative to `base`.
 pub fn check_text(name: &str, text: String, base: &Path, options: &Options) -> Checked {
+    check_trusting(name, text, base, options, &Trust::default())
+}
+
+fn check_trusting(name: &str, text: String, base: &Path, options: &Options, trust: &Trust) -> Checked {
     let mut sources = Sources::default();
     sources.add(name, text);
     let mut problems = vec![];
@@ -72,7 +97,7 @@ pub fn check_text(name: &str, text: String, base: &Path, options: &Options) -> C
     }
     let named = resolve::named_plugins(&root, base, &mut problems);
     let programs: Vec<_> = named.iter().map(|n| n.program.clone()).collect();
-    let registry = Registry::load(&programs, &options.plugin_dirs, Some(base));
+    let registry = Registry::load_trusting(&programs, &options.plugin_dirs, Some(base), trust);
     let plan = resolve::resolve(&root, sources.clone(), base, registry, &named, &mut problems);
     Checked { plan, problems: sorted(problems), sources }
 }

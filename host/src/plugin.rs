@@ -4,13 +4,17 @@
 //! child process first, since loading a damaged library can kill the process. `load` compares layouts and
 //! reads the manifest. What does not pass is kept with its reason, in one sentence.
 //!
-//! A library that is not shipped beside the executable, or whose step says `isolate`, runs in a `worker` process, in
-//! which `serve` answers; `remote` makes components there look like those here, and `wire` and `shared` carry what
+//! Between the first two gates `trust` asks who could have changed the file, and `library` makes a copy, so that what is
+//! opened is what was looked at.
+//!
+//! A library that is neither shipped beside the executable nor named by the pipeline's lock file, or whose step says
+//! `isolate`, runs in a `worker` process, in which `serve` answers; `remote` makes components there look like those here, and `wire` and `shared` carry what
 //! goes between.
 
 mod call;
 mod discover;
 mod inspect;
+mod library;
 mod load;
 mod manifest;
 mod probe;
@@ -20,6 +24,7 @@ mod segments;
 mod serve;
 mod services;
 mod shared;
+mod trust;
 mod wire;
 mod worker;
 
@@ -39,4 +44,5 @@ pub use probe::{PROBE_COMMAND, probe_in_this_process};
 pub use registry::{Failure, LookupError, Registry};
 pub use serve::serve;
 pub use services::{ProgressSink, Services};
+pub use trust::Trust;
 pub use worker::{LIMIT_COMMAND, Limits, Program, WORKER_COMMAND, limit_and_become};

@@ -9,12 +9,17 @@ mod tables;
 mod threads;
 
 pub use context::{Outputs, StepCx, obs_column, seeded_stream};
-pub use dir::{RunDir, json_bytes, write_atomically};
+pub use dir::{RunDir, hashed_files, json_bytes, write_atomically};
 pub use execute::{RunOptions, RunSummary, StepSummary, execute};
 pub use family::{Chosen, Labels, suffix as label_suffix};
 pub use progress::{BesideBars, Console};
 pub use tables::write_csv;
 pub use threads::available_threads;
+
+/// The operating system and the architecture that this was built for.
+pub fn platform() -> String {
+    format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)
+}
 
 /// The error when the user asked to stop.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! `lacuna run`.
 
-use super::{CANCELLED, FAILED, PipelineArgs, WRONG, print, shown};
+use super::{CANCELLED, FAILED, PipelineArgs, WRONG, lock, print, shown};
 use anyhow::{Context, Result};
 use clap::Args;
 use lacuna::pipeline::{Plan, render, sorted};
@@ -23,6 +23,9 @@ pub struct RunArgs {
     /// Show no progress, only results and problems.
     #[arg(short, long)]
     quiet: bool,
+    /// Run only what the lock file says, as `lacuna lock` wrote it, and say what differs.
+    #[arg(long)]
+    locked: bool,
 }
 
 pub fn run(args: &RunArgs) -> Result<u8> {
@@ -34,6 +37,11 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         eprint!("{}", render(&sorted(checked.problems), &checked.sources, colours));
     }
     let Some(plan) = checked.plan else { return Ok(WRONG) };
+    let differences = if args.locked { lock::differences(&args.pipeline, &plan)? } else { vec![] };
+    if !differences.is_empty() {
+        eprint!("{}", lock::refusal(&args.pipeline, &differences));
+        return Ok(WRONG);
+    }
     let options = RunOptions {
         dir: args.run_dir.clone().unwrap_or_else(|| plan.base.join("runs").join(&plan.name)),
         cancelled: on_ctrl_c()?,

@@ -2,8 +2,9 @@
 
 use super::diagnostics::{Place, Sources};
 use super::keys::PortType;
-use crate::plugin::Registry;
+use crate::plugin::{Plugin, Registry};
 use crate::steps::Action;
+use serde_json::{Map, Value as Json, json};
 use std::path::PathBuf;
 
 /// A pipeline that passed all checks.
@@ -54,6 +55,32 @@ impl Plan {
     /// The steps that a step reads from.
     pub fn upstream(&self, step: usize) -> impl Iterator<Item = usize> {
         self.steps[step].action.inputs().into_iter().map(|input| input.step)
+    }
+
+    /// A step as it was resolved: defaults filled in.
+    pub fn resolved(&self, step: &Step) -> Json {
+        let mut inputs: Map<String, Json> = Map::new();
+        for input in step.action.inputs() {
+            let text = format!("{}.{}", self.steps[input.step].name, input.port);
+            let entry = inputs.entry(input.key).or_insert_with(|| json!([]));
+            if let Some(list) = entry.as_array_mut() {
+                list.push(text.into());
+            }
+        }
+        json!({
+            "use": step.action.used(), "seed": step.seed, "by": step.by, "inputs": inputs,
+            "keys": step.action.spec(),
+        })
+    }
+
+    /// The plugins whose components it uses, by name, each once.
+    pub fn plugins(&self) -> Vec<&Plugin> {
+        let calls = self.steps.iter().flat_map(|step| step.action.calls());
+        let mut used: Vec<&Plugin> = calls.map(|call| call.plugin.as_ref()).collect();
+        let identity = |p: &Plugin| (p.manifest.name.clone(), p.manifest.version.clone(), p.sha256.clone());
+        used.sort_by_key(|p| identity(p));
+        used.dedup_by_key(|p| identity(p));
+        used
     }
 
     /// An order in which each step comes after those it reads from, else as in the file. The error is all cycles.

@@ -2,8 +2,9 @@
 #![allow(unsafe_code)] // The loader; see the reason at each block.
 
 use super::inspect::{Refusal, inspect};
+use super::library::Library;
 use super::manifest::Manifest;
-use super::probe::{probe, time_limit};
+use super::probe::time_limit;
 use super::worker::{Limits, Program, Worker, error as worker_error};
 use lacuna_abi::{AbiHeaderRef, ErrorKind, PluginError, PluginModuleRef, ROOT_SYMBOL};
 use sha2::{Digest, Sha256};
@@ -19,6 +20,8 @@ pub struct Plugin {
     pub path: PathBuf,
     /// The hash of the file, or of a command and its files, in hex.
     pub sha256: String,
+    /// The file that is opened for it: a copy, or the library itself.
+    opened: PathBuf,
     pub(super) home: Home,
     /// The same plugin elsewhere.
     variants: Mutex<Vec<Arc<Plugin>>>,
@@ -63,8 +66,13 @@ impl Apart {
 }
 
 impl Plugin {
-    fn new(manifest: Manifest, path: &Path, sha256: String, home: Home) -> Self {
-        Self { manifest, path: path.to_path_buf(), sha256, home, variants: Mutex::default() }
+    fn new(manifest: Manifest, library: Library, home: Home) -> Self {
+        let Library { path, opened, sha256 } = library;
+        Self { manifest, path, opened, sha256, home, variants: Mutex::default() }
+    }
+
+    fn library(&self) -> Library {
+        Library { path: self.path.clone(), opened: self.opened.clone(), sha256: self.sha256.clone() }
     }
 
     /// Its module, if it runs in this process.
@@ -109,7 +117,7 @@ impl Plugin {
             Isolation::Yes(limits) => {
                 let apart = Apart { program: self.program(), limits, worker: Mutex::default() };
                 let home = Home::Apart(apart);
-                Ok(Arc::new(Self::new(self.manifest.clone(), &self.path, self.sha256.clone(), home)))
+                Ok(Arc::new(Self::new(self.manifest.clone(), self.library(), home)))
             }
         }
     }
@@ -117,7 +125,7 @@ impl Plugin {
     fn program(&self) -> Program {
         match &self.home {
             Home::Apart(apart) => apart.program.clone(),
-            Home::Here(_) => Program::Library(self.path.clone()),
+            Home::Here(_) => Program::Library(self.opened.clone()),
         }
     }
 
@@ -125,9 +133,9 @@ impl Plugin {
         if matches!(self.program(), Program::Command(..)) {
             return Err("a command runs in a process of its own".into());
         }
-        let bytes = read(&self.path)?;
-        probe(&self.path, &bytes)?;
-        load(&self.path)
+        let library = self.library();
+        library.probe()?;
+        library.load()
     }
 
     /// The memory of its worker, in bytes, if it has one and the system says so.
@@ -137,13 +145,10 @@ impl Plugin {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|e| format!("it cannot be read ({e})"))
-}
-
 /// A library that runs in a worker process: it is never opened here.
-pub fn load_apart(path: &Path, bytes: &[u8]) -> Result<Plugin, String> {
-    start_apart(Program::Library(path.to_path_buf()), path, sha256(bytes))
+pub fn load_apart(library: &Library) -> Result<Plugin, String> {
+    let program = Program::Library(library.opened.clone());
+    start_apart(program, library.clone()).map_err(|reason| library.told(&reason))
 }
 
 /// A command that speaks the workers' protocol.
@@ -154,14 +159,14 @@ pub fn load_command(words: &[String], folder: &Path) -> Result<Plugin, String> {
         all.extend(std::fs::read(folder.join(word)).unwrap_or_default());
     }
     let program = Program::Command(words.to_vec(), folder.to_path_buf());
-    start_apart(program, Path::new(&words.join(" ")), sha256(&all))
+    start_apart(program, Library::of(Path::new(&words.join(" ")), &all))
 }
 
-fn start_apart(program: Program, path: &Path, sha256: String) -> Result<Plugin, String> {
+fn start_apart(program: Program, library: Library) -> Result<Plugin, String> {
     let limits = Limits::default();
     let (_worker, text) = Worker::start(&program, limits, time_limit())?;
     let manifest = Manifest::parse(&text)?;
-    Ok(Plugin::new(manifest, path, sha256, Home::Apart(Apart { program, limits, worker: Mutex::default() })))
+    Ok(Plugin::new(manifest, library, Home::Apart(Apart { program, limits, worker: Mutex::default() })))
 }
 
 /// SHA-256 of a file's bytes, in hex.
@@ -169,14 +174,25 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
+impl Library {
+    /// Loads it into this process. The error is the end of a sentence about it.
+    pub fn load(&self) -> Result<Plugin, String> {
+        let loaded = load(&self.opened).map_err(|reason| self.told(&reason))?;
+        if loaded.sha256 != self.sha256 {
+            return Err("it was changed while it was loaded: try again".into());
+        }
+        Ok(Plugin { path: self.path.clone(), ..loaded })
+    }
+}
+
 /// Loads a library into this process, after the static check. The error is the end of a sentence about it.
 pub fn load(path: &Path) -> Result<Plugin, String> {
-    let bytes = read(path)?;
+    let bytes = std::fs::read(path).map_err(|e| format!("it cannot be read ({e})"))?;
     inspect(path, &bytes).map_err(Refusal::reason)?;
     let module = open(path)?;
     let text = (module.manifest())();
     let manifest = Manifest::parse(text.as_str())?;
-    Ok(Plugin::new(manifest, path, sha256(&bytes), Home::Here(module)))
+    Ok(Plugin::new(manifest, Library::of(path, &bytes), Home::Here(module)))
 }
 
 fn open(path: &Path) -> Result<PluginModuleRef, String> {

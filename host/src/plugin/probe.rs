@@ -1,7 +1,7 @@
 //! The second gate: an unknown file is loaded by a child process first. dlopen of a damaged library can crash,
 //! and its constructors can hang; here that is a reason, not an accident.
 
-use super::load::{load, sha256};
+use super::load::load;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -32,9 +32,9 @@ pub fn probe_in_this_process(path: &Path) -> i32 {
     }
 }
 
-/// Loads the file in child processes, unless a file of the same bytes has passed before.
-pub fn probe(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    let passed = passed_file(&sha256(bytes));
+/// Loads the file in child processes, unless one with the same hash has passed before.
+pub fn probe(path: &Path, sha256: &str) -> Result<(), String> {
+    let passed = passed_file(sha256);
     if passed.as_ref().is_some_and(|p| p.exists()) {
         return Ok(());
     }

@@ -2,9 +2,10 @@
 
 use super::discover::{Candidate, Origin, SearchPath, candidates, search_paths};
 use super::inspect::{Refusal, inspect};
-use super::load::{Plugin, load, load_apart, load_command};
+use super::library::Library;
+use super::load::{Plugin, load_apart, load_command};
 use super::manifest::{Component, Kind};
-use super::probe::probe;
+use super::trust::Trust;
 use super::worker::Program;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub struct Registry {
     pub failures: Vec<Failure>,
     /// Where it was looked.
     pub searched: Vec<SearchPath>,
+    trust: Trust,
 }
 
 /// Why a component was not found.
@@ -45,6 +47,16 @@ pub enum LookupError {
 impl Registry {
     /// Looks in all places and loads what can be loaded.
     pub fn load(named: &[Program], options: &[PathBuf], project: Option<&Path>) -> Self {
+        Self::load_trusting(named, options, project, &Trust::default())
+    }
+
+    /// The same for a pipeline that trusts further libraries.
+    pub fn load_trusting(
+        named: &[Program],
+        options: &[PathBuf],
+        project: Option<&Path>,
+        trust: &Trust,
+    ) -> Self {
         let (mut libraries, mut commands) = (vec![], vec![]);
         for program in named {
             match program {
@@ -52,7 +64,8 @@ impl Registry {
                 Program::Command(words, folder) => commands.push((words, folder)),
             }
         }
-        let mut registry = Self { searched: search_paths(&libraries, options, project), ..Self::default() };
+        let searched = search_paths(&libraries, options, project);
+        let mut registry = Self { searched, trust: trust.clone(), ..Self::default() };
         let mut loaded: Vec<(Origin, Arc<Plugin>)> = vec![];
         let mut seen: Vec<PathBuf> = vec![];
         for place in registry.searched.clone() {
@@ -98,7 +111,7 @@ impl Registry {
         Candidate { path, origin }: Candidate,
         loaded: &mut Vec<(Origin, Arc<Plugin>)>,
     ) {
-        match load_checked(&path, origin) {
+        match load_checked(&path, origin, &self.trust) {
             // Beside the executable there may be libraries of any sort.
             Err(Refusal::NotAPlugin(_)) if origin == Origin::Executable && !is_named_as_ours(&path) => {}
             result => self.keep(result.map_err(Refusal::reason), &path, origin, loaded),
@@ -197,12 +210,17 @@ fn is_named_as_ours(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
 }
 
-/// What is shipped beside the executable is trusted, and runs in this process; all else runs in a worker.
-fn load_checked(path: &Path, origin: Origin) -> Result<Plugin, Refusal> {
+/// What is shipped beside the executable, or named by the lock file, runs in this process; all else in a worker.
+fn load_checked(path: &Path, origin: Origin, trust: &Trust) -> Result<Plugin, Refusal> {
     let unusable = Refusal::Unusable;
     let bytes = std::fs::read(path).map_err(|e| unusable(format!("it cannot be read ({e})")))?;
     inspect(path, &bytes)?;
-    probe(path, &bytes).map_err(unusable)?;
-    let loaded = if origin == Origin::Executable { load(path) } else { load_apart(path, &bytes) };
+    let shipped = origin == Origin::Executable;
+    let library = Library::of(path, &bytes);
+    let locked = trust.locked.contains(&library.sha256);
+    trust.check(path, shipped, locked).map_err(unusable)?;
+    let library = if shipped { library } else { library.copied(&bytes) };
+    library.probe().map_err(unusable)?;
+    let loaded = if shipped || locked { library.load() } else { load_apart(&library) };
     loaded.map_err(unusable)
 }

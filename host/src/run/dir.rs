@@ -206,6 +206,19 @@ pub fn hash_file(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
+/// A file and its hash, or a folder's files, by name, with theirs.
+pub fn hashed_files(path: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let mut files = vec![path.to_path_buf()];
+    if path.is_dir() {
+        let place = || format!("cannot read the folder {}", path.display());
+        let entries = fs::read_dir(path).with_context(place)?;
+        files = entries.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>().with_context(place)?;
+        files.retain(|p| p.is_file());
+        files.sort();
+    }
+    files.into_iter().map(|file| hash_file(&file).map(|hash| (file, hash))).collect()
+}
+
 /// Writes a file whole or not at all: temporary name, sync, rename.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();

@@ -1,12 +1,12 @@
 //! The executor: keys decide what is still good; what is not is run; values are loaded only when asked for.
 
 use super::context::{Outputs, StepCx};
-use super::dir::{Record, RunDir, hash_file, json_bytes};
+use super::dir::{Record, RunDir, hashed_files, json_bytes};
 use super::family::{Alternative, Choices, Chosen, Labels, compatible, join, suffix};
 use super::progress::Console;
 use crate::data::Cells;
 use crate::pipeline::{Input, Plan, Step};
-use crate::plugin::Services;
+use crate::plugin::{Plugin, Services};
 use crate::steps::{Action, FittedModel};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value as Json, json};
@@ -394,15 +394,8 @@ impl Executor<'_> {
 
     /// The plugins whose components the plan uses: name, version, hash.
     pub fn plugins(&self) -> Vec<(String, String, String)> {
-        let calls = self.plan.steps.iter().flat_map(|s| s.action.calls());
-        let mut used: Vec<_> = calls
-            .map(|c| {
-                (c.plugin.manifest.name.clone(), c.plugin.manifest.version.clone(), c.plugin.sha256.clone())
-            })
-            .collect();
-        used.sort();
-        used.dedup();
-        used
+        let told = |p: &Plugin| (p.manifest.name.clone(), p.manifest.version.clone(), p.sha256.clone());
+        self.plan.plugins().into_iter().map(told).collect()
     }
 
     /// Reports lie beside run.json too, where people look.
@@ -434,32 +427,16 @@ impl Executor<'_> {
             "format": 1,
             "lacuna": VERSION,
             "border": [lacuna_abi::ABI_MAJOR, lacuna_abi::ABI_MINOR, lacuna_abi::ABI_PATCH],
-            "platform": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            "platform": super::platform(),
             "name": plan.name,
             "seed": plan.seed,
             "plugins": self.plugins().into_iter().map(plugin).collect::<Json>(),
-            "pipeline": plan.steps.iter().map(|s| (s.name.clone(), self.resolved(s))).collect::<Map<_, _>>(),
+            "pipeline": plan.steps.iter().map(|s| (s.name.clone(), plan.resolved(s))).collect::<Map<_, _>>(),
             "steps": self.records(),
             "timings": { "threads": rayon::current_num_threads(), "steps": timings },
             "memory": { "peak_bytes": peak_memory() },
         });
         self.dir.write("run.json", &json_bytes(&run)?)
-    }
-
-    /// A step as it was resolved: defaults filled in.
-    fn resolved(&self, step: &Step) -> Json {
-        let mut inputs: Map<String, Json> = Map::new();
-        for input in step.action.inputs() {
-            let text = format!("{}.{}", self.plan.steps[input.step].name, input.port);
-            let entry = inputs.entry(input.key).or_insert_with(|| json!([]));
-            if let Some(list) = entry.as_array_mut() {
-                list.push(text.into());
-            }
-        }
-        json!({
-            "use": step.action.used(), "seed": step.seed, "by": step.by, "inputs": inputs,
-            "keys": step.action.spec(),
-        })
     }
 
     fn records(&self) -> Json {
@@ -510,16 +487,10 @@ fn digest(cells: &Cells) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// A file's hash, or that of a folder's files.
+/// A file's hash, or those of a folder's files.
 fn hash_path(path: &Path) -> Result<String> {
-    if !path.is_dir() {
-        return hash_file(path);
-    }
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
-    files.retain(|p| p.is_file());
-    files.sort();
-    files.iter().map(|p| hash_file(p)).collect::<Result<Vec<_>>>().map(|hashes| hashes.join(" "))
+    let hashes: Vec<String> = hashed_files(path)?.into_iter().map(|(_, hash)| hash).collect();
+    Ok(hashes.join(" "))
 }
 
 /// The most memory that this process has used, where the system says so.
