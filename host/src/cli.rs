@@ -42,7 +42,7 @@ enum Command {
     Look(look::LookArgs),
     /// Write a pipeline for a file of cells.
     Init(init::InitArgs),
-    /// List plugins, or show all there is to know of one.
+    /// List plugins, show all there is to know of one, or write a new one.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
     /// Run a library in this process for another one.

@@ -1,4 +1,6 @@
-//! `lacuna plugin list` and `lacuna plugin inspect`.
+//! `lacuna plugin new`, `list`, `inspect` and `why`.
+
+mod new;
 
 use super::{FAILED, WRONG, print, shown};
 use anyhow::Result;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 
 #[derive(Subcommand)]
 pub enum PluginCommand {
+    /// Write a new plugin: a folder with a component that works, its tests, and a pipeline that uses it.
+    New(new::NewArgs),
     /// List all plugins and components; what did not load, and why.
     List(ListArgs),
     /// Show all there is to know of a plugin, a component or a library file: parameters, defaults, ranges, docs.
@@ -50,6 +54,7 @@ struct PlaceArgs {
 
 pub fn plugin(command: &PluginCommand) -> Result<u8> {
     match command {
+        PluginCommand::New(args) => new::new(args),
         PluginCommand::List(args) => list(args),
         PluginCommand::Inspect(args) => inspect(args),
     }
