@@ -17,7 +17,7 @@ pub use plan::{Plan, Step};
 pub use resolve::step_seed;
 pub use tree::{Node, Table, Value};
 
-use crate::plugin::Registry;
+use crate::plugin::{Program, Registry};
 use std::path::{Path, PathBuf};
 
 /// What the command line adds to a pipeline.
@@ -54,6 +54,16 @@ pub fn check_file(path: &Path, options: &Options) -> anyhow::Result<Checked> {
     let absolute = std::path::absolute(&file)?;
     let base = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
     Ok(check_text(&file.display().to_string(), text, &base, options))
+}
+
+/// What the `pipeline.toml` of a folder names under `[plugins]`. Nothing, where there is none, or a broken one.
+pub fn named_programs(folder: &Path) -> Vec<Program> {
+    let Ok(text) = std::fs::read_to_string(folder.join("pipeline.toml")) else { return vec![] };
+    let (mut sources, mut problems) = (Sources::default(), vec![]);
+    sources.add("pipeline.toml", text);
+    let root = tree::parse(&sources, &mut problems);
+    let named = resolve::named_plugins(&root, folder, &mut problems);
+    named.into_iter().map(|n| n.program).collect()
 }
 
 /// Checks a pipeline's text, whose paths are relative to `base`.

@@ -1,6 +1,7 @@
 //! `lacuna plugin new`, `list`, `inspect` and `why`.
 
 mod new;
+mod why;
 
 use super::{FAILED, WRONG, print, shown};
 use anyhow::Result;
@@ -20,6 +21,9 @@ pub enum PluginCommand {
     List(ListArgs),
     /// Show all there is to know of a plugin, a component or a library file: parameters, defaults, ranges, docs.
     Inspect(InspectArgs),
+    /// Say whether a plugin, a component or a library file is used, and why: where it was looked for, what was found
+    /// there, what refused it.
+    Why(why::WhyArgs),
 }
 
 #[derive(Args)]
@@ -57,6 +61,7 @@ pub fn plugin(command: &PluginCommand) -> Result<u8> {
         PluginCommand::New(args) => new::new(args),
         PluginCommand::List(args) => list(args),
         PluginCommand::Inspect(args) => inspect(args),
+        PluginCommand::Why(args) => why::why(args),
     }
 }
 
