@@ -130,17 +130,14 @@ fn file_of(name: &str, registry: &Registry) -> Option<PathBuf> {
 }
 
 fn found(name: &str, file: Option<&Path>, registry: &Registry) -> Vec<Found> {
-    let found = find(registry, name, file.map(Path::to_path_buf));
-    found
-        .iter()
-        .map(|(plugin, components)| {
-            let whole = components.len() == plugin.manifest.components.len()
-                && (file.is_some() || plugin.manifest.name == name);
-            let components = components.iter().filter(|_| !whole);
-            let components = components.map(|c| format!("{} {}", c.kind, c.id)).collect();
-            found_of(plugin, components, registry)
-        })
-        .collect()
+    let found = find(registry, name, file.map(Path::to_path_buf)).into_iter();
+    let described = found.map(|(plugin, components)| {
+        let is_whole = file.is_some() || plugin.manifest.name == name;
+        let components = components.iter().filter(|_| !is_whole);
+        let components = components.map(|c| format!("{} {}", c.kind, c.id)).collect();
+        found_of(&plugin, components, registry)
+    });
+    described.collect()
 }
 
 fn found_of(plugin: &Plugin, components: Vec<String>, registry: &Registry) -> Found {
