@@ -217,22 +217,22 @@ fn verdict(why: &Why, registry: &Registry) -> (Verdict, String) {
         [] if why.unused.iter().any(refused) => (Verdict::Refused, format!("`{name}` is refused")),
         [] if !why.unused.is_empty() => (Verdict::PassedOver, format!("`{name}` is passed over")),
         [] => (Verdict::NotFound, not_found(name, registry)),
-        _ if is_ambiguous(&why.found) => {
-            let full: Vec<String> = why.found.iter().map(|f| format!("{}/{name}", f.plugin)).collect();
-            let sentence = format!("`{name}` is in several plugins: write {}", full.join(" or "));
-            (Verdict::Ambiguous, sentence)
-        }
-        _ => (Verdict::Used, format!("`{name}` is used")),
+        _ => match ambiguous(name, registry) {
+            Some(full) => {
+                let sentence = format!("`{name}` is in several plugins: write {}", full.join(" or "));
+                (Verdict::Ambiguous, sentence)
+            }
+            None => (Verdict::Used, format!("`{name}` is used")),
+        },
     }
 }
 
-/// Whether several plugins have the component. One of another kind is told apart by where it is used.
-fn is_ambiguous(found: &[Found]) -> bool {
-    let mut components: Vec<&String> = found.iter().flat_map(|f| &f.components).collect();
-    let all = components.len();
-    components.sort();
-    components.dedup();
-    components.len() < all
+/// The full names of a component that several plugins have. One of another kind is told apart by where it is used.
+fn ambiguous(name: &str, registry: &Registry) -> Option<Vec<String>> {
+    let of_this_name: Vec<_> = registry.components().filter(|(_, c)| c.id == name).collect();
+    let is_twice = |kind| of_this_name.iter().filter(|(_, c)| c.kind == *kind).count() > 1;
+    let names = of_this_name.iter().map(|(plugin, c)| plugin.full_name(&c.id));
+    of_this_name.iter().any(|(_, c)| is_twice(&c.kind)).then(|| names.collect())
 }
 
 fn not_found(name: &str, registry: &Registry) -> String {
