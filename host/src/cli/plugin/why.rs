@@ -5,7 +5,7 @@ use crate::cli::{FAILED, WRONG, print, shown};
 use anyhow::Result;
 use clap::Args;
 use lacuna::pipeline::{named_programs, nearest};
-use lacuna::plugin::{Failure, Plugin, Registry, SearchPath};
+use lacuna::plugin::{Failure, Kind, Plugin, Registry, SearchPath};
 use lacuna::steps::HostStep;
 use serde::Serialize;
 use std::fmt::Write;
@@ -230,7 +230,7 @@ fn verdict(why: &Why, registry: &Registry) -> (Verdict, String) {
 /// The full names of a component that several plugins have. One of another kind is told apart by where it is used.
 fn ambiguous(name: &str, registry: &Registry) -> Option<Vec<String>> {
     let of_this_name: Vec<_> = registry.components().filter(|(_, c)| c.id == name).collect();
-    let is_twice = |kind| of_this_name.iter().filter(|(_, c)| c.kind == *kind).count() > 1;
+    let is_twice = |kind: &Kind| of_this_name.iter().filter(|(_, c)| c.kind == *kind).count() > 1;
     let names = of_this_name.iter().map(|(plugin, c)| plugin.full_name(&c.id));
     of_this_name.iter().any(|(_, c)| is_twice(&c.kind)).then(|| names.collect())
 }
