@@ -5,6 +5,7 @@
 mod support;
 
 mod accuracy;
+mod authors;
 mod boundary;
 mod conformance;
 mod diagnostics;

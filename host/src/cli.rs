@@ -1,7 +1,6 @@
 //! Commands, their options, and exit codes: 0 done, 1 a step failed, 2 the pipeline or the arguments are wrong,
 //! 130 cancelled.
 
-mod check;
 mod init;
 mod lock;
 mod look;
@@ -46,7 +45,7 @@ enum Command {
     Look(look::LookArgs),
     /// Write a pipeline for a file of cells.
     Init(init::InitArgs),
-    /// List plugins, or show all there is to know of one.
+    /// List plugins, show all there is to know of one, or write a new one.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
     /// Run a library in this process for another one.

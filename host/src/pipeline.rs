@@ -19,7 +19,7 @@ pub use plan::{Plan, Step};
 pub use resolve::step_seed;
 pub use tree::{Node, Table, Value};
 
-use crate::plugin::{Registry, Trust};
+use crate::plugin::{Program, Registry, Trust};
 use std::path::{Path, PathBuf};
 
 /// What the command line adds to a pipeline.
@@ -77,6 +77,23 @@ fn trust_beside(pipeline: &Path) -> Trust {
     }
 }
 
+/// The plugins that a pipeline in this folder would find, or those that any pipeline finds.
+pub fn plugins_for(folder: Option<&Path>, plugin_dirs: &[PathBuf]) -> Registry {
+    let named = folder.map(named_programs).unwrap_or_default();
+    let trust = folder.map(|folder| trust_beside(&folder.join("pipeline.toml"))).unwrap_or_default();
+    Registry::load(&named, plugin_dirs, folder, &trust)
+}
+
+/// What the `pipeline.toml` of a folder names under `[plugins]`. Nothing, where there is none, or a broken one.
+fn named_programs(folder: &Path) -> Vec<Program> {
+    let Ok(text) = std::fs::read_to_string(folder.join("pipeline.toml")) else { return vec![] };
+    let (mut sources, mut problems) = (Sources::default(), vec![]);
+    sources.add("pipeline.toml", text);
+    let root = tree::parse(&sources, &mut problems);
+    let named = resolve::named_plugins(&root, folder, &mut problems);
+    named.into_iter().map(|n| n.program).collect()
+}
+
 /// Checks a pipeline's text, whose paths are relative to `base`.
 pub fn check_text(name: &str, text: String, base: &Path, options: &Options) -> Checked {
     check_trusting(name, text, base, options, &Trust::default())
@@ -97,7 +114,7 @@ fn check_trusting(name: &str, text: String, base: &Path, options: &Options, trus
     }
     let named = resolve::named_plugins(&root, base, &mut problems);
     let programs: Vec<_> = named.iter().map(|n| n.program.clone()).collect();
-    let registry = Registry::load_trusting(&programs, &options.plugin_dirs, Some(base), trust);
+    let registry = Registry::load(&programs, &options.plugin_dirs, Some(base), trust);
     let plan = resolve::resolve(&root, sources.clone(), base, registry, &named, &mut problems);
     Checked { plan, problems: sorted(problems), sources }
 }

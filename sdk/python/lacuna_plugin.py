@@ -313,6 +313,14 @@ class Cells:
         self.indices = np.asarray(lists.values, dtype=np.uint32)
         self.values = np.asarray(cells["values"].values, dtype=np.float32)
 
+    @classmethod
+    def of(cls, values, gene_names=None):
+        """Cells with these values, for unit tests."""
+        values = np.asarray(values, dtype=np.float32)
+        names = gene_names or [f"g{j}" for j in range(values.shape[1])]
+        made = Simulation(values, [f"c{i}" for i in range(len(values))], names, None)
+        return cls(*_cells_tables(made))
+
     def __len__(self):
         return len(self.names)
 
@@ -371,6 +379,11 @@ class Knockouts:
         self.offsets = np.asarray(genes.offsets, dtype=np.int64)
         self._genes = np.asarray(genes.values, dtype=np.uint32)
         self._levels = np.asarray(table["levels"].values, dtype=np.float32)
+
+    @classmethod
+    def of(cls, rows):
+        """Knockouts (cell, genes), for unit tests."""
+        return cls(_knockouts_table(rows))
 
     def __len__(self):
         return len(self.offsets) - 1
@@ -448,6 +461,20 @@ class Context:
         self.log(3, message, **fields)
 
 
+class _Nobody:
+    """A host for unit tests: what is said to it is lost."""
+
+    cancelled = threading.Event()
+
+    def send(self, head, parts=()):
+        pass
+
+
+def test_context(seed=0):
+    """A context for unit tests."""
+    return Context(_Nobody(), {"seed": seed})
+
+
 # --- the protocol ------------------------------------------------------------------------------------------------
 
 
@@ -474,6 +501,39 @@ def _batch(columns):
 
 def _lists(offsets, values, kind):
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values, kind))
+
+
+def _cells_tables(made):
+    stored = (made.values > 0) | ~np.isfinite(made.values)
+    offsets = np.concatenate([[0], np.cumsum(stored.sum(axis=1))]).astype(np.int64)
+    columns = {
+        "name": pa.array(made.cell_names, pa.string()),
+        "id": pa.array(np.arange(len(made.values), dtype=np.uint64)),
+        "library": pa.array(made.values.sum(axis=1, dtype=np.float64)),
+        "genes": _lists(offsets, np.nonzero(stored)[1].astype(np.uint32), pa.uint32()),
+        "values": _lists(offsets, made.values[stored], pa.float32()),
+    }
+    columns.update({f"obs:{name}": column for name, column in made.obs.items()})
+    var = {"name": pa.array(made.gene_names, pa.string())}
+    var.update({f"var:{name}": column for name, column in made.var.items()})
+    return _batch(columns), _batch(var)
+
+
+def _knockouts_table(rows):
+    cell, offsets, genes, levels = [], [0], [], []
+    for row in rows:
+        pairs = sorted(zip(row[1], row[2] if len(row) > 2 else [0.0] * len(row[1])))
+        cell.append(int(row[0]))
+        genes.extend(int(gene) for gene, _ in pairs)
+        levels.extend(float(level) for _, level in pairs)
+        offsets.append(len(genes))
+    return _batch(
+        {
+            "cell": pa.array(cell, pa.uint64()),
+            "genes": _lists(offsets, genes, pa.uint32()),
+            "levels": _lists(offsets, levels, pa.float32()),
+        }
+    )
 
 
 def _matrix(told):
@@ -574,20 +634,8 @@ class _Plugin:
 
     def do_simulate(self, head, parts, cx):
         made = self.objects[head["object"]].simulate(cx)
-        n, genes = made.values.shape
-        stored = (made.values > 0) | ~np.isfinite(made.values)
-        offsets = np.concatenate([[0], np.cumsum(stored.sum(axis=1))]).astype(np.int64)
-        columns = {
-            "name": pa.array(made.cell_names, pa.string()),
-            "id": pa.array(np.arange(n, dtype=np.uint64)),
-            "library": pa.array(made.values.sum(axis=1, dtype=np.float64)),
-            "genes": _lists(offsets, np.nonzero(stored)[1].astype(np.uint32), pa.uint32()),
-            "values": _lists(offsets, made.values[stored], pa.float32()),
-        }
-        columns.update({f"obs:{name}": column for name, column in made.obs.items()})
-        var = {"name": pa.array(made.gene_names, pa.string())}
-        var.update({f"var:{name}": column for name, column in made.var.items()})
-        out = [("cells", _to_bytes(_batch(columns))), ("genes", _to_bytes(_batch(var)))]
+        cells, genes = _cells_tables(made)
+        out = [("cells", _to_bytes(cells)), ("genes", _to_bytes(genes))]
         if made.network is not None:
             out.append(("network", _to_bytes(_batch(made.network))))
         self.objects[head["truth"]] = made.truth
@@ -654,19 +702,7 @@ class _Plugin:
             impacts=_to_table(parts["impacts"])["impact"].to_numpy(),
         )
         found = self.objects[head["object"]].propose(self._cells(parts), proposal, cx)
-        cell, offsets, genes, levels = [], [0], [], []
-        for row in found:
-            pairs = sorted(zip(row[1], row[2] if len(row) > 2 else [0.0] * len(row[1])))
-            cell.append(int(row[0]))
-            genes.extend(int(g) for g, _ in pairs)
-            levels.extend(float(level) for _, level in pairs)
-            offsets.append(len(genes))
-        columns = {
-            "cell": pa.array(cell, pa.uint64()),
-            "genes": _lists(offsets, genes, pa.uint32()),
-            "levels": _lists(offsets, levels, pa.float32()),
-        }
-        return {}, [("knockouts", _to_bytes(_batch(columns)))]
+        return {}, [("knockouts", _to_bytes(_knockouts_table(found)))]
 
     def do_score(self, head, parts, cx):
         comparison = Comparison(

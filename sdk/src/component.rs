@@ -18,6 +18,74 @@ pub trait Component: Sized + Send + Sync + 'static {
 }
 
 /// Makes cells with known truth, and answers with the true response to any knockout.
+///
+/// ```
+/// use lacuna_sdk::prelude::*;
+/// use lacuna_sdk::rand::RngExt;
+/// use lacuna_sdk::{stream, testing};
+///
+/// /// Each cell expresses each of three genes at a level of its own; no gene acts on another.
+/// struct Loose;
+///
+/// impl Component for Loose {
+///     const ID: &str = "loose";
+///     const DOC: &str = "Ten cells whose genes do not act on each other";
+///     type Config = NoConfig;
+///     fn new(_: NoConfig) -> Result<Self> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Simulator for Loose {
+///     type Truth = World;
+///     const SCALE: Scale = Scale::Counts;
+///     fn simulate(&self, cx: &Context) -> Result<Simulation<World>> {
+///         let truth = World { seed: cx.seed() };
+///         let mut cells = OwnedCells::new(["A", "B", "C"].map(String::from).to_vec());
+///         (0..10).for_each(|i| cells.push(format!("cell-{i}"), &truth.levels(i, &[])));
+///         Ok(Simulation { cells, network: None, truth })
+///     }
+/// }
+///
+/// /// Cells follow from the seed, hence so does what they would be without a gene.
+/// struct World {
+///     seed: u64,
+/// }
+///
+/// impl World {
+///     fn levels(&self, cell: u64, lost: &[u32]) -> Vec<f32> {
+///         let mut draw = stream(self.seed, cell);
+///         let drawn: Vec<f32> = (0..3).map(|_| draw.random_range(1.0..9.0)).collect();
+///         (0..3).zip(drawn).map(|(gene, level)| if lost.contains(&gene) { 0.0 } else { level }).collect()
+///     }
+/// }
+///
+/// impl Fitted for World {
+///     fn predict(&self, query: &Query<'_>, answer: &mut AnswerMut<'_>, cx: &Context) -> Result<()> {
+///         for (knockout, mut row) in query.knockouts.iter().zip(answer.values.rows_mut()) {
+///             cx.check()?;
+///             let cell = knockout.cell.ok_or_else(|| Error::data("expected a knockout in a cell"))?;
+///             let levels = self.levels(query.cells.id(cell), knockout.genes);
+///             row.iter_mut().zip(levels).for_each(|(out, level)| *out = level);
+///         }
+///         Ok(())
+///     }
+///     fn save(&self) -> Result<Vec<u8>> {
+///         Saved::new().text("seed", self.seed.to_string()).to_bytes()
+///     }
+///     fn load(bytes: &[u8]) -> Result<Self> {
+///         Ok(Self { seed: Saved::from_bytes(bytes)?.get_text("seed")?.parse()? })
+///     }
+/// }
+///
+/// let made = Loose.simulate(&testing::context(7))?;
+/// let mut knockouts = KnockoutList::new();
+/// knockouts.push(4, &[]);
+/// knockouts.push(4, &[1]);
+/// let truth = testing::predict(&made.truth, &made.cells, &knockouts)?;
+/// assert_eq!([truth[[1, 0]], truth[[1, 1]]], [truth[[0, 0]], 0.0]);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Simulator: Component {
     /// The truth about the cells it made.
     type Truth: Fitted;
@@ -38,6 +106,63 @@ pub struct Simulation<T> {
 }
 
 /// Learns from wild-type cells to predict the response to knockouts.
+///
+/// ```
+/// use lacuna_sdk::prelude::*;
+/// use lacuna_sdk::testing;
+///
+/// /// Every gene that is left has the same share.
+/// struct Even;
+///
+/// impl Component for Even {
+///     const ID: &str = "even";
+///     const DOC: &str = "Equal shares of all genes that a cell expresses";
+///     type Config = NoConfig;
+///     fn new(_: NoConfig) -> Result<Self> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Model for Even {
+///     type Fitted = Fit;
+///     const INFO: ModelInfo = ModelInfo { baseline: true, ..ModelInfo::PROFILES };
+///     fn fit(&self, training: &Training<'_>, _cx: &Context) -> Result<Fit> {
+///         Ok(Fit { genes: training.cells.gene_names() })
+///     }
+/// }
+///
+/// struct Fit {
+///     genes: Vec<String>,
+/// }
+///
+/// impl Fitted for Fit {
+///     fn predict(&self, query: &Query<'_>, answer: &mut AnswerMut<'_>, cx: &Context) -> Result<()> {
+///         for (knockout, mut row) in query.knockouts.iter().zip(answer.values.rows_mut()) {
+///             cx.check()?;
+///             let cell = knockout.cell.ok_or_else(|| Error::data("expected a knockout in a cell"))?;
+///             let left = query.cells.assemblage(cell).iter().filter(|gene| !knockout.genes.contains(gene));
+///             let share = 1.0 / left.clone().count() as f32;
+///             row.fill(0.0);
+///             left.for_each(|&gene| row[gene as usize] = share);
+///         }
+///         Ok(())
+///     }
+///     fn save(&self) -> Result<Vec<u8>> {
+///         Saved::new().names("genes", &self.genes).to_bytes()
+///     }
+///     fn load(bytes: &[u8]) -> Result<Self> {
+///         Ok(Self { genes: Saved::from_bytes(bytes)?.get_names("genes")? })
+///     }
+/// }
+///
+/// let cells = testing::cells(&[&[5.0, 0.0, 1.0, 2.0]]);
+/// let fitted = testing::fit(&Even, &cells)?;
+/// let mut knockouts = KnockoutList::new();
+/// knockouts.push(0, &[2]);
+/// let answer = testing::predict(&fitted, &cells, &knockouts)?;
+/// assert_eq!(answer.row(0).to_vec(), [0.5, 0.0, 0.0, 0.5]);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Model: Component {
     /// The fitted model.
     type Fitted: Fitted;
@@ -186,6 +311,46 @@ impl ModelInfo {
 }
 
 /// Proposes knockouts, in rounds.
+///
+/// ```
+/// use lacuna_sdk::prelude::*;
+/// use lacuna_sdk::testing;
+///
+/// /// The gene that a cell expresses least.
+/// struct Faintest;
+///
+/// impl Component for Faintest {
+///     const ID: &str = "faintest";
+///     const DOC: &str = "Knocks out the gene that each cell expresses least";
+///     type Config = NoConfig;
+///     fn new(_: NoConfig) -> Result<Self> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Strategy for Faintest {
+///     const SCOPE: Scope = Scope::Cell;
+///     fn propose(&self, proposal: &Proposal<'_>, cx: &Context) -> Result<KnockoutList> {
+///         let mut list = KnockoutList::new();
+///         if proposal.round > 0 {
+///             return Ok(list); // One round is all.
+///         }
+///         for cell in 0..proposal.cells.len() {
+///             cx.check()?;
+///             let genes = proposal.cells.assemblage(cell).iter().zip(proposal.cells.values(cell));
+///             let faintest = genes.min_by(|a, b| a.1.total_cmp(b.1));
+///             faintest.iter().for_each(|(gene, _)| list.push(cell, &[**gene]));
+///         }
+///         Ok(list)
+///     }
+/// }
+///
+/// // The second cell expresses nothing: there is nothing to knock out.
+/// let list = testing::propose(&Faintest, &testing::cells(&[&[3.0, 0.0, 1.0], &[0.0, 0.0, 0.0]]))?;
+/// assert_eq!(list.len(), 1);
+/// assert_eq!(list.as_knockouts().get(0).genes, [2]);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Strategy: Component {
     /// Whether proposals for a cell depend on that cell alone.
     const SCOPE: Scope;
@@ -217,6 +382,34 @@ pub struct Proposal<'a> {
 }
 
 /// Compares profiles. A row-shaped metric implements [`row`](Metric::row); any other [`score`](Metric::score).
+///
+/// ```
+/// use lacuna_sdk::prelude::*;
+/// use lacuna_sdk::testing;
+///
+/// /// The largest difference of any gene.
+/// struct Chebyshev;
+///
+/// impl Component for Chebyshev {
+///     const ID: &str = "chebyshev";
+///     const DOC: &str = "The largest difference of any gene's share";
+///     type Config = NoConfig;
+///     fn new(_: NoConfig) -> Result<Self> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Metric for Chebyshev {
+///     const INFO: MetricInfo = MetricInfo { vectors: true, ..MetricInfo::ERROR };
+///     fn row(&self, row: &Row<'_>) -> Result<f64> {
+///         let differences = row.before.iter().zip(row.after).map(|(b, a)| f64::from(a - b).abs());
+///         Ok(differences.fold(0.0, f64::max))
+///     }
+/// }
+///
+/// assert_eq!(testing::score(&Chebyshev, &[0.5, 0.25, 0.25], &[0.0, 0.5, 0.5])?, 0.5);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Metric: Component {
     /// What the metric declares about itself.
     const INFO: MetricInfo;

@@ -41,9 +41,17 @@
 //! # fn main() {}
 //! ```
 //!
+//! `lacuna plugin new NAME --kind metric` writes such a plugin, with tests and a pipeline; [`testing`] makes the calls
+//! that a unit test needs; and [`Simulator`], [`Model`], [`Strategy`] and [`Metric`] have an example each.
+//!
 //! Panics come back to the host as errors with their place. Log with `tracing`. Loop in parallel with
 //! [`Context::parallel`], draw random numbers from [`Context::stream`], and call [`Context::check`] in long
 //! loops, so that Ctrl-C works.
+
+/// The tutorial's code runs as tests of this crate; that of whole plugins is built by tests/authors.rs.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/writing-plugins.md")]
+struct WritingPlugins;
 
 #[macro_use]
 mod macros;

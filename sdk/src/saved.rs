@@ -1,5 +1,6 @@
 //! Fitted models as bytes: named tensors and texts, in the safetensors format that Python reads too.
 
+use crate::params::Param;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
@@ -38,6 +39,11 @@ impl Saved {
         self.text(name, serde_json::json!(names).to_string())
     }
 
+    /// Adds parameters.
+    pub fn params<C: Param>(self, name: &str, params: &C) -> Self {
+        self.text(name, params.to_json().to_string())
+    }
+
     /// Adds a tensor, its values in row order.
     ///
     /// # Panics
@@ -57,6 +63,12 @@ impl Saved {
     /// A list of names.
     pub fn get_names(&self, name: &str) -> Result<Vec<String>> {
         Ok(serde_json::from_str(self.get_text(name)?)?)
+    }
+
+    /// Parameters by name, checked as those of a pipeline are.
+    pub fn get_params<C: Param>(&self, name: &str) -> Result<C> {
+        let params = C::parse(&serde_json::from_str(self.get_text(name)?)?);
+        params.map_err(|e| Error::data(format!("`{name}` of the saved model: {e}")))
     }
 
     /// A tensor's values, if it has this shape.
@@ -108,6 +120,23 @@ impl Saved {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_come_back_and_damaged_ones_are_refused() {
+        crate::config! {
+            /// One.
+            struct One {
+                /// A share.
+                #[range(0.0..=1.0)]
+                share: f64 = 0.1,
+            }
+        }
+        let saved = Saved::new().params("with", &One { share: 1.0 / 3.0 }).text("bad", r#"{"share": 2}"#);
+        assert_eq!(saved.get_params::<One>("with").unwrap().share, 1.0 / 3.0);
+        let error = saved.get_params::<One>("bad").unwrap_err();
+        let expected = "`bad` of the saved model: share: expected at least 0 and at most 1, found 2";
+        assert_eq!(error, Error::data(expected));
+    }
 
     #[test]
     fn saved_bytes_are_the_same_each_time_and_damage_is_an_error() {

@@ -1,4 +1,8 @@
-//! `lacuna plugin list` and `lacuna plugin inspect`.
+//! `lacuna plugin new`, `list`, `inspect`, `why` and `check`.
+
+mod check;
+mod new;
+mod why;
 
 use super::{FAILED, WRONG, print, shown};
 use anyhow::Result;
@@ -12,12 +16,17 @@ use std::sync::Arc;
 
 #[derive(Subcommand)]
 pub enum PluginCommand {
+    /// Write a new plugin: a folder with a component that works, its tests, and a pipeline that uses it.
+    New(new::NewArgs),
     /// List all plugins and components; what did not load, and why.
     List(ListArgs),
     /// Show all there is to know of a plugin, a component or a library file: parameters, defaults, ranges, docs.
     Inspect(InspectArgs),
     /// Try out a built plugin: every component, in worker processes. Says what passed, failed, crashed or hung.
-    Check(super::check::CheckArgs),
+    Check(check::CheckArgs),
+    /// Say whether a plugin, a component or a library file is used, and why: where it was looked for, what was found
+    /// there, what refused it.
+    Why(why::WhyArgs),
 }
 
 #[derive(Args)]
@@ -50,16 +59,24 @@ struct PlaceArgs {
     project: Option<PathBuf>,
 }
 
+impl PlaceArgs {
+    fn registry(&self) -> Registry {
+        lacuna::pipeline::plugins_for(self.project.as_deref(), &self.plugin_dir)
+    }
+}
+
 pub fn plugin(command: &PluginCommand) -> Result<u8> {
     match command {
+        PluginCommand::New(args) => new::new(args),
         PluginCommand::List(args) => list(args),
         PluginCommand::Inspect(args) => inspect(args),
-        PluginCommand::Check(args) => super::check::check_plugin(args),
+        PluginCommand::Check(args) => check::check_plugin(args),
+        PluginCommand::Why(args) => why::why(args),
     }
 }
 
 fn list(args: &ListArgs) -> Result<u8> {
-    let registry = Registry::load(&[], &args.place.plugin_dir, args.place.project.as_deref());
+    let registry = args.place.registry();
     print(&if args.json { format!("{:#}\n", list_json(&registry)) } else { list_text(&registry) })?;
     Ok(if registry.failures.is_empty() { 0 } else { FAILED })
 }
@@ -68,7 +85,8 @@ fn list_text(registry: &Registry) -> String {
     let mut out = String::new();
     for plugin in &registry.plugins {
         let m = &plugin.manifest;
-        let _ = writeln!(out, "{} {}  {}\n  {}", m.name, m.version, m.description, shown(&plugin.path));
+        let home = if plugin.is_apart() { " (in a worker process)" } else { "" };
+        let _ = writeln!(out, "{} {}  {}\n  {}{home}", m.name, m.version, m.description, shown(&plugin.path));
         for c in &m.components {
             let _ = writeln!(out, "  {:<10} {:<22} {}", c.kind.to_string(), c.id, c.doc);
         }
@@ -100,7 +118,9 @@ fn list_json(registry: &Registry) -> Json {
 }
 
 fn plugin_json(plugin: &Plugin) -> Json {
-    json!({ "path": plugin.path, "sha256": plugin.sha256, "manifest": plugin.manifest })
+    json!({
+        "path": plugin.path, "sha256": plugin.sha256, "in_worker": plugin.is_apart(), "manifest": plugin.manifest,
+    })
 }
 
 fn inspect(args: &InspectArgs) -> Result<u8> {
@@ -110,7 +130,7 @@ fn inspect(args: &InspectArgs) -> Result<u8> {
         // Alone, so that a file can be looked at where another plugin has its name.
         Registry::of_file(&path)
     } else {
-        Registry::load(&[], &args.place.plugin_dir, args.place.project.as_deref())
+        args.place.registry()
     };
     if let Some(failure) = registry.failures.iter().find(|_| is_file) {
         eprintln!("error: {} is not used: {}", shown(&path), failure.reason);

@@ -21,13 +21,15 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// Loaded plugins and failures.
+/// Loaded plugins, and what was looked at besides.
 #[derive(Default)]
 pub struct Registry {
     /// What loaded, by name.
     pub plugins: Vec<Arc<Plugin>>,
     /// What did not.
     pub failures: Vec<Failure>,
+    /// What is not used without being at fault: copies, and other programs' libraries beside the executable.
+    pub passed_over: Vec<Failure>,
     /// Where it was looked.
     pub searched: Vec<SearchPath>,
     trust: Trust,
@@ -45,18 +47,8 @@ pub enum LookupError {
 }
 
 impl Registry {
-    /// Looks in all places and loads what can be loaded.
-    pub fn load(named: &[Program], options: &[PathBuf], project: Option<&Path>) -> Self {
-        Self::load_trusting(named, options, project, &Trust::default())
-    }
-
-    /// The same for a pipeline that trusts further libraries.
-    pub fn load_trusting(
-        named: &[Program],
-        options: &[PathBuf],
-        project: Option<&Path>,
-        trust: &Trust,
-    ) -> Self {
+    /// Looks in all places and loads what can be loaded; what the pipeline trusts runs in this process.
+    pub fn load(named: &[Program], options: &[PathBuf], project: Option<&Path>, trust: &Trust) -> Self {
         let (mut libraries, mut commands) = (vec![], vec![]);
         for program in named {
             match program {
@@ -71,7 +63,14 @@ impl Registry {
         for place in registry.searched.clone() {
             for candidate in candidates(&place) {
                 let canonical = candidate.path.canonicalize().unwrap_or_else(|_| candidate.path.clone());
-                if !seen.contains(&canonical) {
+                if seen.contains(&canonical) {
+                    let Candidate { path, origin } = candidate;
+                    registry.pass_over(
+                        &path,
+                        origin,
+                        format!("it is the same file as {}", canonical.display()),
+                    );
+                } else {
                     seen.push(canonical);
                     registry.try_candidate(candidate, &mut loaded);
                 }
@@ -93,7 +92,7 @@ impl Registry {
     /// Loads one library and nothing else.
     pub fn of_file(path: &Path) -> Self {
         let (mut registry, mut loaded) = (Self::default(), vec![]);
-        if path.extension().is_some_and(|e| e == "py") {
+        if path.is_file() && path.extension().is_some_and(|e| e == "py") {
             // Absolute, as it has to be found whatever folder it runs in.
             let script = path.canonicalize().unwrap_or_else(|_| path.into());
             let folder = script.parent().unwrap_or(Path::new("/")).to_path_buf();
@@ -113,7 +112,9 @@ impl Registry {
     ) {
         match load_checked(&path, origin, &self.trust) {
             // Beside the executable there may be libraries of any sort.
-            Err(Refusal::NotAPlugin(_)) if origin == Origin::Executable && !is_named_as_ours(&path) => {}
+            Err(Refusal::NotAPlugin(reason)) if origin == Origin::Executable && !is_named_as_ours(&path) => {
+                self.pass_over(&path, origin, super::one_line(&reason));
+            }
             result => self.keep(result.map_err(Refusal::reason), &path, origin, loaded),
         }
     }
@@ -125,15 +126,22 @@ impl Registry {
         origin: Origin,
         loaded: &mut Vec<(Origin, Arc<Plugin>)>,
     ) {
+        let same = |plugin: &Plugin| loaded.iter().find(|(_, p)| p.sha256 == plugin.sha256);
         match result {
             // The same file in two places is one plugin.
-            Ok(plugin) if loaded.iter().any(|(_, p)| p.sha256 == plugin.sha256) => {}
+            Ok(plugin) if let Some((_, first)) = same(&plugin) => {
+                self.pass_over(path, origin, format!("it is a copy of {}", first.path.display()));
+            }
             Ok(plugin) => loaded.push((origin, Arc::new(plugin))),
             Err(reason) => {
                 let reason = super::one_line(&reason);
                 self.failures.push(Failure { path: path.to_path_buf(), origin, reason });
             }
         }
+    }
+
+    fn pass_over(&mut self, path: &Path, origin: Origin, reason: String) {
+        self.passed_over.push(Failure { path: path.to_path_buf(), origin, reason });
     }
 
     /// Of several plugins with one name none is used: which one was meant is not known.
