@@ -3,7 +3,7 @@
 //!
 //! `BLESS=1 cargo test` writes the templates' code into the tutorial.
 
-use crate::support::{bin_dir, build_plugins, cargo_in, fail, lacuna, root, succeed};
+use crate::support::{bin_dir, build_plugins, cargo_in, fail, lacuna, python_path, root, succeed};
 use serde_json::Value as Json;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,34 @@ fn built(here: &Path, name: &str, kind: &str) -> PathBuf {
     let place = folder.join("target/release");
     std::fs::create_dir_all(&place).unwrap();
     std::fs::copy(target.join(&library), place.join(&library)).unwrap();
+    let checked = succeed(lacuna(&["plugin", "check"]).arg(place.join(&library)).output().unwrap());
+    assert!(checked.contains("can rely on") && checked.contains(" 0 failed, 0 advised, "), "{checked}");
     place.join(library)
+}
+
+#[test]
+fn a_new_plugin_in_python_of_each_kind_is_tested_checked_and_run_in_an_empty_folder() {
+    let Some(path) = python_path() else { return };
+    for kind in ["metric", "strategy", "model", "simulator"] {
+        let here = tempfile::tempdir().unwrap();
+        let new = ["plugin", "new", "mine", "--lang", "python", "--kind", kind];
+        let said = succeed(lacuna(&new).current_dir(here.path()).output().unwrap());
+        assert!(said.contains("lacuna plugin check plugin.py"), "{said}");
+        let folder = here.path().join("mine");
+        let mut tests = Command::new("python3");
+        tests
+            .args(["-m", "unittest"])
+            .current_dir(&folder)
+            .env("PATH", &path)
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        succeed(tests.output().unwrap());
+        let mut check = lacuna(&["plugin", "check", "plugin.py"]);
+        let checked = succeed(check.current_dir(&folder).env("PATH", &path).output().unwrap());
+        assert!(checked.contains(" 0 failed, 0 advised, "), "{checked}");
+        let mut run = lacuna(&["run", "--quiet", "mine"]);
+        let said = succeed(run.current_dir(here.path()).env("PATH", &path).output().unwrap());
+        assert!(said.contains("Keystone genes of "), "{kind}: {said}");
+    }
 }
 
 /// Runs the pipeline that comes with a plugin, as it is; gives what was said and the table of genes.

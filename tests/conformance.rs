@@ -1,7 +1,7 @@
 //! `lacuna plugin check`: our own plugins pass, and each kind of fault is an outcome.
 
 use crate::boundary::faulty;
-use crate::support::{bin_dir, fail, lacuna, python, root, succeed, text};
+use crate::support::{bin_dir, fail, lacuna, python_path, root, succeed, text};
 use serde_json::Value as Json;
 use std::path::Path;
 use std::process::Output;
@@ -29,10 +29,7 @@ fn all_first_party_plugins_pass() {
 
 #[test]
 fn a_plugin_in_python_passes_for_all_four_kinds_and_its_pipeline_runs() {
-    let Some(python) = python() else { return };
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(python.parent().unwrap().to_path_buf()).chain(std::env::split_paths(&path));
-    let path = std::env::join_paths(folders).unwrap();
+    let Some(path) = python_path() else { return };
     let example = root().join("examples/python-plugin");
     let output =
         lacuna(&["plugin", "check"]).arg(example.join("plugin.py")).env("PATH", &path).output().unwrap();

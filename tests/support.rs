@@ -102,6 +102,13 @@ pub fn python() -> Option<PathBuf> {
         .clone()
 }
 
+/// A search path on which that Python is found first.
+pub fn python_path() -> Option<std::ffi::OsString> {
+    let own = python()?.parent()?.to_path_buf();
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&others))).ok()
+}
+
 fn make_venv() -> Result<PathBuf, String> {
     let requirements = root().join("tests/python/requirements.txt");
     let wanted = std::fs::read_to_string(&requirements).map_err(|e| e.to_string())?;

@@ -272,9 +272,9 @@ fn wrong_data_are_refused_with_their_place() {
         ),
     ];
     for ((component, how, expected), home) in cases.iter().flat_map(|case| HOMES.map(|home| (case, home))) {
-        let (step, finished) = match component {
-            &"world" => ("world", 0),
-            &"copycat" if ["nameless", "repeated"].contains(how) => ("model", 1),
+        let (step, finished) = match *component {
+            "world" => ("world", 0),
+            "copycat" if ["nameless", "repeated"].contains(how) => ("model", 1),
             _ => ("screen", 2),
         };
         let kept: Vec<&str> = MARKS[..finished].iter().map(|(first, _)| *first).collect();
