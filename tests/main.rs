@@ -17,3 +17,4 @@ mod outputs;
 mod real_data;
 mod runs;
 mod structure;
+mod workers;

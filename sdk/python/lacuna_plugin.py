@@ -26,6 +26,7 @@ reported with its place. Loop with ``cx.check()`` inside, so that Ctrl-C works.
 import json
 import os
 import queue
+import shutil
 import struct
 import sys
 import threading
@@ -561,7 +562,11 @@ class _Host:
     def __init__(self):
         self._out = os.fdopen(os.dup(1), "wb")
         self._in = os.fdopen(os.dup(0), "rb")
+        # What the plugin, or a process that it starts, prints goes to the log, and they read nothing.
         os.dup2(2, 1)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
         self._lock = threading.Lock()
         self.cancelled = threading.Event()
         self.calls = queue.Queue()
@@ -582,7 +587,9 @@ class _Host:
         while True:
             begin = self._in.read(8)
             if len(begin) < 8:
-                os._exit(0)  # The host has gone, or needs this no more.
+                # The host has gone, or needs this no more.
+                shutil.rmtree(os.environ.get("LACUNA_SCRATCH", ""), ignore_errors=True)
+                os._exit(0)
             head = json.loads(self._in.read(struct.unpack("<I", begin[4:])[0]))
             parts = {name: self._in.read(length) for name, length in head.get("parts", [])}
             if head.get("do") == "cancel":
@@ -673,7 +680,7 @@ class _Plugin:
         )
         self.objects[head["object"]].predict(query, out, cx)
         _write(told, out)
-        return {}, []
+        return {"written": len(out)}, []
 
     def do_screen(self, head, parts, cx):
         screen = Record(

@@ -46,11 +46,14 @@ format = 1
 name = "layout"
 [steps.world]
 use = "faulty/world"
+isolate = false
 [steps.model]
 use = "faulty/copycat"
+isolate = false
 train = "world"
 [steps.screen]
 use = "screen"
+isolate = false
 model = "model"
 cells = "world"
 knockouts = "faulty/picks"

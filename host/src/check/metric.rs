@@ -28,6 +28,13 @@ pub const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    required("has a score for profiles that differ", |bench| {
+        with_metric(bench, |bench, metric, info| {
+            let scores = Rows::of(bench, 20).score(bench, metric, info, false)?;
+            ensure!(scores.iter().any(|score| !score.is_nan()), "it has no score for any of 20 pairs");
+            Ok(())
+        })
+    }),
     required("gives its declared score for equal profiles", |bench| {
         with_metric(bench, |bench, metric, info| {
             let Some(identity) = info.identity else { return Ok(()) };

@@ -47,7 +47,9 @@ fn out_of_range(bench: &Bench<'_>) -> Result<Applies> {
         values.extend(schema["maximum"].as_f64().map(|high| beyond(high, 1.0)));
         values.extend(schema["exclusiveMaximum"].as_f64().map(|high| beyond(high, 0.0)));
         values.extend(schema["enum"].is_array().then(|| json!("no-such-word")));
-        for value in values {
+        // Beyond the largest whole numbers there is nothing to try.
+        let says_so = |value: &Json| value.as_i64().is_none_or(|i| i.unsigned_abs() < 1 << 53);
+        for value in values.into_iter().filter(says_so) {
             tried += 1;
             refuses(bench, name, value)?.ok();
         }

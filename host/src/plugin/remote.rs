@@ -14,6 +14,7 @@ use lacuna_abi::{
     TD_Opaque,
 };
 use serde_json::{Value as Json, json};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Something that lives in a worker. Dropped there when it is dropped here.
@@ -44,8 +45,11 @@ impl Object {
 }
 
 /// The outcome of a call whose preparation, or whose answer, may be wrong.
+///
+/// What a worker sends is taken apart by libraries that may panic on it, which must not cross the border.
 fn result<T>(body: impl FnOnce() -> Result<T>) -> PResult<T> {
-    match body() {
+    let done = catch_unwind(AssertUnwindSafe(body));
+    match done.unwrap_or_else(|_| Err(anyhow::anyhow!("its answer cannot be taken apart"))) {
         Ok(value) => RResult::ROk(value),
         Err(problem) => RResult::RErr(match problem.downcast::<Told>() {
             Ok(told) => told.0,
@@ -267,7 +271,9 @@ impl abi::FittedApi for RemoteFitted {
                 RNone => None,
             };
             let frame = with_asked(Frame::of(head), &query.cells(), &query.knockouts())?;
-            told(self.0.call(&host, "predict", frame))?;
+            let done = told(self.0.call(&host, "predict", frame))?;
+            let (expected, written) = (answer.values.rows(), done.head["written"].as_u64());
+            anyhow::ensure!(written == Some(expected as u64), "it has not written {expected} rows");
             take_back(&values, answer.values)?;
             spread.map_or(Ok(()), |(lent, matrix)| take_back(&lent, matrix))
         })

@@ -50,7 +50,7 @@ struct Server {
 
 /// What the worker does: loads the library, says what it is, and answers calls until its input ends.
 pub fn serve(path: &Path) -> i32 {
-    let Ok(out) = take_stdout() else { return 1 };
+    let (Ok(out), Ok(input)) = (take_stdout(), take_stdin()) else { return 1 };
     let out: Out = Arc::new(Mutex::new(BufWriter::with_capacity(1 << 16, out)));
     let plugin = match load(path) {
         Ok(plugin) => plugin,
@@ -64,20 +64,34 @@ pub fn serve(path: &Path) -> i32 {
     reply(&out, &Frame::of(json!({ "manifest": text.as_str() })));
     let (objects, cancelled, pools) = Default::default();
     let server = Arc::new(Server { module, out, objects, cancelled, pools });
-    let mut input = BufReader::with_capacity(1 << 16, std::io::stdin());
+    let mut input = BufReader::with_capacity(1 << 16, input);
     while let Ok(Some(frame)) = Frame::read(&mut input) {
         server.clone().take(frame);
     }
-    // Calls that are still at work have nobody to answer to.
+    // Calls that are still at work have nobody to answer to; a host that was killed removes nothing.
+    let _ = std::env::var("LACUNA_SCRATCH").map(std::fs::remove_dir_all);
     0
 }
 
 /// The pipe to the host for frames alone; what the library prints goes to standard error.
 #[cfg(unix)]
 fn take_stdout() -> std::io::Result<File> {
-    let pipe = rustix::io::dup(rustix::stdio::stdout())?;
+    let pipe = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     Ok(pipe.into())
+}
+
+/// The pipe from the host, which no process that the library starts may read from.
+#[cfg(unix)]
+fn take_stdin() -> std::io::Result<File> {
+    let pipe = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(pipe.into())
+}
+
+#[cfg(not(unix))]
+fn take_stdin() -> std::io::Result<File> {
+    Err(std::io::Error::other("workers need a Unix system"))
 }
 
 #[cfg(not(unix))]
@@ -434,7 +448,7 @@ fn predict(fitted: &abi::FittedBox, frame: &Frame, host: &HostRef) -> Result<Fra
     told(fitted.predict(host.clone(), record, answer))?;
     values.write()?;
     spread.iter().try_for_each(Matrix::write)?;
-    Ok(Frame::of(json!({})))
+    Ok(Frame::of(json!({ "written": values.rows })))
 }
 
 fn screen(fitted: &abi::FittedBox, frame: &Frame, host: &HostRef) -> Result<Frame> {

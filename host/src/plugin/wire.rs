@@ -8,8 +8,8 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type, UInt32Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, LargeListArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_array::{ArrowPrimitiveType, Float64Array, UInt64Array};
-use arrow_buffer::{OffsetBuffer, ScalarBuffer};
-use arrow_ipc::reader::StreamReader;
+use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field};
 use lacuna_abi::{
@@ -119,9 +119,13 @@ pub fn table_to_bytes(table: &RecordBatch) -> Result<Vec<u8>> {
 }
 
 fn table_from_bytes(bytes: &[u8]) -> Result<RecordBatch> {
-    let reader = StreamReader::try_new(bytes, None)?;
-    let schema = reader.schema();
-    let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>()?;
+    // This decoder takes what is there, and makes no room for what is only said to come.
+    let (mut decoder, mut rest, mut batches) = (StreamDecoder::new(), Buffer::from(bytes.to_vec()), vec![]);
+    while let Some(batch) = decoder.decode(&mut rest)? {
+        batches.push(batch);
+    }
+    decoder.finish()?;
+    let schema = decoder.schema().context("a table without a schema")?;
     match batches.len() {
         1 => Ok(batches.into_iter().next().unwrap_or_else(|| RecordBatch::new_empty(schema))),
         0 => Ok(RecordBatch::new_empty(schema)),

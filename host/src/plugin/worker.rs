@@ -70,16 +70,20 @@ struct Listening {
     garbled: OnceLock<String>,
     /// Set when it sends no more.
     closed: AtomicBool,
+    /// When it last sent something, in milliseconds after `start`.
+    heard: AtomicU64,
 }
 
 /// A running worker.
 pub struct Worker {
-    stdin: Mutex<Option<BufWriter<ChildStdin>>>,
+    /// To the thread that writes: a worker that does not read must not stop the host.
+    outbox: Mutex<Option<Sender<Frame>>>,
     child: Mutex<Child>,
     listening: Arc<Listening>,
     /// Why the host ended it, if it did.
     ended: OnceLock<PluginError>,
     limits: Limits,
+    start: Instant,
     numbers: AtomicU64,
     /// Matrices for calls.
     pub pool: Pool,
@@ -108,19 +112,23 @@ impl Worker {
             command.env("PYTHONPATH", python_path(scratch.path()).map_err(problem)?);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(problem)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let listening = Arc::new(Listening::default());
         let (sender, hello) = channel();
         *lock(&listening.hello) = Some(sender);
-        stdout.into_iter().for_each(|out| listening.clone().listen(out));
+        let start = Instant::now();
+        stdout.into_iter().for_each(|out| listening.clone().listen(out, start));
         stderr.into_iter().for_each(|err| listening.clone().keep(err));
         let worker = Arc::new(Self {
-            stdin: Mutex::new(stdin.map(BufWriter::new)),
+            outbox: Mutex::new(stdin.map(|stdin| listening.clone().write(stdin))),
             child: Mutex::new(child),
             listening,
             ended: OnceLock::new(),
             limits,
+            start,
             numbers: AtomicU64::new(1),
             pool: Pool::default(),
             _scratch: scratch,
@@ -155,7 +163,8 @@ impl Worker {
 
     /// Whether it can be called no more.
     pub fn is_dead(&self) -> bool {
-        self.ended.get().is_some() || !matches!(lock(&self.child).try_wait(), Ok(None))
+        let closed = self.listening.closed.load(Ordering::Acquire);
+        closed || self.ended.get().is_some() || !matches!(lock(&self.child).try_wait(), Ok(None))
     }
 
     /// The memory that it uses, in bytes, where the system says so.
@@ -173,35 +182,33 @@ impl Worker {
         (head["call"], head["do"], head["object"]) = (number.into(), what.into(), object.into());
         (head["seed"], head["threads"]) = (host.seed().into(), host.threads().into());
         head["log"] = host.log_max_level().into();
-        let answer = if self.send(&frame) { self.answer(host, &events) } else { Err(self.obituary()) };
+        let answer = if self.send(frame) { self.answer(host, &events) } else { Err(self.obituary()) };
         lock(&self.listening.waiting).remove(&number);
         answer.into()
     }
 
     /// Tells it something that needs no answer.
     pub fn tell(&self, head: Json) {
-        self.send(&Frame::of(head));
+        self.send(Frame::of(head));
     }
 
-    fn send(&self, frame: &Frame) -> bool {
-        lock(&self.stdin).as_mut().is_some_and(|stdin| frame.write(stdin).is_ok())
+    fn send(&self, frame: Frame) -> bool {
+        lock(&self.outbox).as_ref().is_some_and(|outbox| outbox.send(frame).is_ok())
     }
 
     fn answer(&self, host: &HostRef, events: &Receiver<Event>) -> Result<Frame, PluginError> {
-        let (mut alive, mut asked_to_stop) = (Instant::now(), None);
+        let (began, mut asked_to_stop) = (Instant::now(), None);
         loop {
             match events.recv_timeout(LOOK) {
                 Ok(Event::Answer(frame)) => return answered(frame),
                 Ok(Event::Log(level, target, message, fields)) => {
                     host.log(level, target.as_str().into(), message.as_str().into(), fields.as_str().into());
-                    alive = Instant::now();
                 }
                 Ok(Event::Progress(done, total, label)) => {
                     host.progress(done, total, label.as_str().into());
-                    alive = Instant::now();
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.obituary()),
-                Err(RecvTimeoutError::Timeout) if self.listening.closed.load(Ordering::Acquire) => {
+                Err(RecvTimeoutError::Timeout) if self.cannot_answer() => {
                     return Err(self.obituary());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -212,7 +219,7 @@ impl Worker {
             }
             if asked_to_stop.is_some_and(|since| since.elapsed() > GRACE) {
                 self.end(error(ErrorKind::CANCELLED, "cancelled".into()));
-            } else if alive.elapsed() > self.limits.silence {
+            } else if self.silent_since(began) > self.limits.silence {
                 let seconds = self.limits.silence.as_secs_f64();
                 self.end(error(
                     ErrorKind::TIMED_OUT,
@@ -222,10 +229,20 @@ impl Worker {
         }
     }
 
+    fn cannot_answer(&self) -> bool {
+        self.ended.get().is_some() || self.listening.closed.load(Ordering::Acquire)
+    }
+
+    /// How long it has sent nothing at all since a call began: calls may have to wait for each other.
+    fn silent_since(&self, began: Instant) -> Duration {
+        let heard = self.start + Duration::from_millis(self.listening.heard.load(Ordering::Relaxed));
+        heard.max(began).elapsed()
+    }
+
     /// Ends it.
     fn end(&self, why: PluginError) {
         let _ = self.ended.set(why);
-        let _ = lock(&self.child).kill();
+        kill(&mut lock(&self.child));
     }
 
     /// Why it does not answer any more.
@@ -264,8 +281,8 @@ impl Worker {
                     std::thread::sleep(Duration::from_millis(2))
                 }
                 _ => {
-                    let _ = child.kill();
-                    return "closed its output".into();
+                    kill(&mut child);
+                    return "closed its input or output".into();
                 }
             }
         }
@@ -275,7 +292,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         // A worker ends when its input does.
-        drop(lock(&self.stdin).take());
+        drop(lock(&self.outbox).take());
         let (mut child, start) = (lock(&self.child), Instant::now());
         while start.elapsed() < Duration::from_secs(1) {
             if !matches!(child.try_wait(), Ok(None)) {
@@ -283,9 +300,18 @@ impl Drop for Worker {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let _ = child.kill();
+        kill(&mut child);
         let _ = child.wait();
     }
+}
+
+/// Ends a worker, and what it has started: they are a process group of their own.
+fn kill(child: &mut Child) {
+    #[cfg(unix)]
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+    let _ = child.kill();
 }
 
 /// An error that the host found.
@@ -347,12 +373,15 @@ fn python_path(scratch: &Path) -> std::io::Result<OsString> {
 
 impl Listening {
     /// Reads what the worker answers, until it ends.
-    fn listen(self: Arc<Self>, stdout: ChildStdout) {
+    fn listen(self: Arc<Self>, stdout: ChildStdout, start: Instant) {
         std::thread::spawn(move || {
             let mut stdout = BufReader::with_capacity(1 << 16, stdout);
             loop {
                 match Frame::read(&mut stdout) {
-                    Ok(Some(frame)) => self.pass_on(frame),
+                    Ok(Some(frame)) => {
+                        self.heard.store(start.elapsed().as_millis() as u64, Ordering::Relaxed);
+                        self.pass_on(frame);
+                    }
                     Ok(None) => break,
                     Err(e) => {
                         let _ = self.garbled.set(format!("{e:#}"));
@@ -360,11 +389,27 @@ impl Listening {
                     }
                 }
             }
-            // Whoever waits finds the sender gone; who comes later, this.
-            self.closed.store(true, Ordering::Release);
-            lock(&self.hello).take();
-            lock(&self.waiting).clear();
+            self.give_up();
         });
+    }
+
+    /// Whoever waits finds the sender gone; who comes later, that this is closed.
+    fn give_up(&self) {
+        self.closed.store(true, Ordering::Release);
+        lock(&self.hello).take();
+        lock(&self.waiting).clear();
+    }
+
+    /// Writes what is sent, until the worker reads no more.
+    fn write(self: Arc<Self>, stdin: ChildStdin) -> Sender<Frame> {
+        let (outbox, frames) = channel::<Frame>();
+        std::thread::spawn(move || {
+            let mut stdin = BufWriter::with_capacity(1 << 16, stdin);
+            if frames.iter().any(|frame| frame.write(&mut stdin).is_err()) {
+                self.give_up();
+            }
+        });
+        outbox
     }
 
     fn pass_on(&self, frame: Frame) {

@@ -152,9 +152,10 @@ pub fn compute(
                 return Err(Cancelled.into());
             }
             let task = knockouts.select(rows.clone());
-            let impacts = shot.measures.iter().map(|m| task_impacts(shot, m, &task, buffers)).collect();
+            let impacts =
+                shot.measures.iter().map(|m| task_impacts(shot, m, &task, buffers)).collect::<Result<_>>()?;
             progress(finished.fetch_add(rows.len(), Ordering::Relaxed) + rows.len());
-            impacts
+            Ok(impacts)
         })
         .collect::<Result<_>>()?;
     let column = |m: usize| done.iter().flat_map(|task| task[m].iter().copied()).collect();
