@@ -56,9 +56,37 @@ fn what_is_no_worker_is_a_problem_of_the_pipeline() {
         (DIRECT, "silent", "it hangs: it said nothing of itself in 3 s"),
         (r#"["no-such-program"]"#, "", "its worker process cannot be started"),
         (r#"["false"]"#, "", "its worker process ended early (exit code 1)"),
+        (DIRECT, "other-border", "it speaks border 9.9, this Lacuna 0."),
     ];
     for (command, mode, expected) in cases {
         let said = fail(run(command, mode), 2);
         assert!(said.contains(expected) && said.contains("pipeline.toml:4:"), "{mode}: {said}");
     }
+}
+
+#[test]
+fn a_script_is_part_of_its_plugin_with_what_lies_beside_it_and_nobody_else_may_change_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let project = project(
+        "format = 1\n[plugins.hostile]\ncommand = [\"python3\", \"hostile.py\", \"nothing\"]\n[steps.world]\nuse = \
+         \"hostile/world\"\n",
+    );
+    let script = project.path().join("hostile.py");
+    std::fs::copy(root().join("tests/plugins/hostile.py"), &script).unwrap();
+    let hash = || {
+        let mut command = lacuna(&["plugin", "list", "--json", "--project"]);
+        let listed: serde_json::Value =
+            serde_json::from_slice(&command.arg(project.path()).output().unwrap().stdout).unwrap();
+        let own = listed["plugins"].as_array().unwrap().iter().find(|p| p["manifest"]["name"] == "hostile");
+        own.map(|p| p["sha256"].to_string())
+    };
+    let first = hash().unwrap();
+    std::fs::write(project.path().join("imported.py"), "x = 1\n").unwrap();
+    let second = hash().unwrap();
+    std::fs::write(project.path().join("notes.txt"), "nothing\n").unwrap();
+    assert!(first != second && hash().unwrap() == second);
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(hash(), None);
+    let said = fail(lacuna(&["run", "--quiet"]).arg(project.path()).output().unwrap(), 2);
+    assert!(said.contains("any user can change") && said.contains("chmod o-w"), "{said}");
 }

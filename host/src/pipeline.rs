@@ -68,6 +68,10 @@ fn file_of(path: &Path) -> PathBuf {
 
 /// What the lock file beside a pipeline says of libraries. A broken one trusts none.
 fn trust_beside(pipeline: &Path) -> Trust {
+    if let Some(problem) = crate::plugin::anybody_can_change(&Lock::path(pipeline)) {
+        tracing::warn!("{problem}; until then no library is trusted for its sake");
+        return Trust::default();
+    }
     match Lock::read(&Lock::path(pipeline)) {
         Ok(lock) => lock.map(|lock| lock.trust()).unwrap_or_default(),
         Err(error) => {

@@ -44,5 +44,5 @@ pub use probe::{PROBE_COMMAND, probe_in_this_process};
 pub use registry::{Failure, LookupError, Registry};
 pub use serve::serve;
 pub use services::{ProgressSink, Services};
-pub use trust::Trust;
+pub use trust::{Trust, anybody_can_change};
 pub use worker::{LIMIT_COMMAND, Limits, Program, WORKER_COMMAND, limit_and_become};

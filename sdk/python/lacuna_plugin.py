@@ -426,7 +426,7 @@ class Context:
         self._level = head.get("log", 3)
 
     def rng(self, n=0):
-        """Random stream ``n`` of the step's seed, a numpy Generator. Give each cell its own."""
+        """Random stream ``n`` of the step's seed, a numpy Generator. Give each cell its own, by its id."""
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, n])))
 
     def progress(self, done, total=0, label=""):

@@ -47,7 +47,8 @@ impl Context {
         self.host.seed()
     }
 
-    /// Random stream `n` of the step. Give each cell its own, and the result does not depend on threads.
+    /// Random stream `n` of the step. Give each cell its own, by its [id](crate::Cells::id), and the result depends neither
+    /// on threads nor on which cells are asked about together.
     pub fn stream(&self, n: u64) -> Stream {
         stream(self.seed(), n)
     }

@@ -11,7 +11,7 @@ MODE = sys.argv[1]
 MANIFEST = {
     "name": "hostile",
     "version": "1",
-    "abi": [0, 1, 0],
+    "abi": [9, 9, 0] if MODE == "other-border" else [0, 1, 0],
     "components": [
         {"kind": kind, "id": id, "doc": "A test", "parameters": {"type": "object", "properties": {}}}
         for kind, id in (("simulator", "world"), ("model", "model"))
@@ -37,7 +37,7 @@ if MODE == "text":
     print("hello, I am no plugin", flush=True)
 if MODE == "silent":
     time.sleep(600)
-if MODE == "grandchild":
+if MODE in ("grandchild", "orphan"):
     subprocess.Popen(["sleep", "600"])
 send({"manifest": MANIFEST})
 while True:
@@ -66,6 +66,8 @@ while True:
         sys.stdout.buffer.write(b"garbage" * 100)
         sys.stdout.buffer.flush()
         time.sleep(600)
+    elif MODE == "orphan":
+        sys.exit(5)
     elif MODE in ("grandchild", "sleeps"):
         time.sleep(600)
     else:

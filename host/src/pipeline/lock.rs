@@ -19,7 +19,7 @@ const FORMAT: i64 = 1;
 /// What stands above the lock.
 const HEADER: &str = "\
 # Made by `lacuna lock`. `lacuna run --locked` refuses to run anything else. The libraries under [plugins] are
-# trusted: they run in Lacuna's own process.
+# trusted: they run in Lacuna's own process. (Commands run in processes of their own.)
 ";
 
 /// What a pipeline runs with.

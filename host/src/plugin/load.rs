@@ -5,8 +5,9 @@ use super::inspect::{Refusal, inspect};
 use super::library::Library;
 use super::manifest::Manifest;
 use super::probe::time_limit;
+use super::trust::anybody_can_change;
 use super::worker::{Limits, Program, Worker, error as worker_error};
-use lacuna_abi::{AbiHeaderRef, ErrorKind, PluginError, PluginModuleRef, ROOT_SYMBOL};
+use lacuna_abi::{ABI_MAJOR, ABI_MINOR, AbiHeaderRef, ErrorKind, PluginError, PluginModuleRef, ROOT_SYMBOL};
 use sha2::{Digest, Sha256};
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -154,12 +155,36 @@ pub fn load_apart(library: &Library) -> Result<Plugin, String> {
 /// A command that speaks the workers' protocol.
 pub fn load_command(words: &[String], folder: &Path) -> Result<Plugin, String> {
     let mut all = words.join("\n").into_bytes();
-    for word in words {
-        // A script decides what it does as much as the words do.
-        all.extend(std::fs::read(folder.join(word)).unwrap_or_default());
+    for file in scripts(words, folder) {
+        if let Some(problem) = anybody_can_change(&file) {
+            return Err(problem);
+        }
+        all.extend(std::fs::read(file).unwrap_or_default());
     }
     let program = Program::Command(words.to_vec(), folder.to_path_buf());
-    start_apart(program, Library::of(Path::new(&words.join(" ")), &all))
+    let plugin = start_apart(program, Library::of(Path::new(&words.join(" ")), &all))?;
+    let [major, minor, _] = plugin.manifest.abi;
+    if (major, minor) != (ABI_MAJOR, ABI_MINOR) {
+        return Err(format!(
+            "it speaks border {major}.{minor}, this Lacuna {ABI_MAJOR}.{ABI_MINOR}: use the module of this release"
+        ));
+    }
+    Ok(plugin)
+}
+
+/// The scripts that a command names, and the Python files beside them, which they may import.
+fn scripts(words: &[String], folder: &Path) -> Vec<PathBuf> {
+    let named = words.iter().map(|word| folder.join(word)).filter(|path| path.is_file());
+    let is_python = |path: &PathBuf| path.extension().is_some_and(|e| e == "py");
+    let mut all: Vec<PathBuf> = vec![];
+    for script in named {
+        let beside = script.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+        all.extend(beside.into_iter().flatten().flatten().map(|e| e.path()).filter(is_python));
+        all.push(script);
+    }
+    all.sort();
+    all.dedup();
+    all
 }
 
 fn start_apart(program: Program, library: Library) -> Result<Plugin, String> {

@@ -73,6 +73,14 @@ impl std::fmt::Display for Why {
     }
 }
 
+/// That anybody can change a file, and what mends that: a sentence.
+pub fn anybody_can_change(path: &Path) -> Option<String> {
+    let path = path.display();
+    let why = others_can_change(path.to_string().as_ref(), &[]);
+    (why == Some(Why::Anybody))
+        .then(|| format!("any user can change {path}: `chmod o-w '{path}'` mends that"))
+}
+
 /// How somebody else than root, this user and these owners can change a file, or replace what lies in a folder.
 /// A file that is not there can be changed by nobody.
 #[cfg(unix)]

@@ -50,6 +50,8 @@ pub enum Program {
 const GRACE: Duration = Duration::from_secs(5);
 /// How often a waiting call looks whether the user asked to stop.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long an answer may be on its way when the worker has died.
+const DRAIN: Duration = Duration::from_millis(500);
 /// How much of what a worker prints is kept, to be told when it dies.
 const KEPT: usize = 1 << 16;
 
@@ -183,6 +185,10 @@ impl Worker {
         (head["seed"], head["threads"]) = (host.seed().into(), host.threads().into());
         head["log"] = host.log_max_level().into();
         let answer = if self.send(frame) { self.answer(host, &events) } else { Err(self.obituary()) };
+        // Who stops the host may have stopped its workers too.
+        let stopped = |e: &PluginError| e.kind == ErrorKind::CRASHED && host.is_cancelled();
+        let cancelled = |e| if stopped(&e) { error(ErrorKind::CANCELLED, "cancelled".into()) } else { e };
+        let answer = answer.map_err(cancelled);
         lock(&self.listening.waiting).remove(&number);
         answer.into()
     }
@@ -197,7 +203,7 @@ impl Worker {
     }
 
     fn answer(&self, host: &HostRef, events: &Receiver<Event>) -> Result<Frame, PluginError> {
-        let (began, mut asked_to_stop) = (Instant::now(), None);
+        let (began, mut asked_to_stop, mut gone) = (Instant::now(), None, None);
         loop {
             match events.recv_timeout(LOOK) {
                 Ok(Event::Answer(frame)) => return answered(frame),
@@ -212,6 +218,13 @@ impl Worker {
                     return Err(self.obituary());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            // What it has started may hold its output open when it has died itself.
+            if gone.is_none() && !matches!(lock(&self.child).try_wait(), Ok(None)) {
+                gone = Some(Instant::now());
+            }
+            if gone.is_some_and(|since| since.elapsed() > DRAIN) {
+                return Err(self.obituary());
             }
             if host.is_cancelled() && asked_to_stop.is_none() {
                 asked_to_stop = Some(Instant::now());
@@ -259,13 +272,21 @@ impl Worker {
         } else if printed.contains("has overflowed its stack") {
             "its worker process overflowed its stack".into()
         } else if printed.contains("memory allocation of") || printed.contains("MemoryError") {
-            let limit = self.limits.memory.map(|bytes| format!(" (limit: {} GB)", bytes as f64 / 1e9));
-            format!("its worker process ran out of memory{}", limit.unwrap_or_default())
+            format!("its worker process ran out of memory{}", self.limit("limit"))
         } else {
-            format!("its worker process {status}{said}")
+            format!("its worker process {status}{said}{}", self.limit("its memory is limited to"))
         };
         let why = error(ErrorKind::CRASHED, what);
         self.ended.get_or_init(|| why).clone()
+    }
+
+    /// The limit of its memory in words, if it has one.
+    fn limit(&self, words: &str) -> String {
+        let colon = if words == "limit" { ":" } else { "" };
+        self.limits
+            .memory
+            .map(|bytes| format!(" ({words}{colon} {} GB)", bytes as f64 / 1e9))
+            .unwrap_or_default()
     }
 
     /// How the process ended. One that has closed its output, but goes on, is ended.
@@ -273,10 +294,14 @@ impl Worker {
         let (mut child, start) = (lock(&self.child), Instant::now());
         loop {
             match child.try_wait() {
-                Ok(Some(status)) => match status.code() {
-                    Some(code) => return format!("ended early (exit code {code})"),
-                    None => return format!("crashed ({})", ending(status)),
-                },
+                Ok(Some(status)) => {
+                    // What it has started goes with it; its number is not another's so soon.
+                    kill_group(&child);
+                    return match status.code() {
+                        Some(code) => format!("ended early (exit code {code})"),
+                        None => format!("crashed ({})", ending(status)),
+                    };
+                }
                 Ok(None) if start.elapsed() < Duration::from_secs(1) => {
                     std::thread::sleep(Duration::from_millis(2))
                 }
@@ -307,11 +332,18 @@ impl Drop for Worker {
 
 /// Ends a worker, and what it has started: they are a process group of their own.
 fn kill(child: &mut Child) {
+    // One that has ended and been waited for may have left its number to another.
+    if matches!(child.try_wait(), Ok(None)) {
+        kill_group(child);
+    }
+    let _ = child.kill();
+}
+
+fn kill_group(child: &Child) {
     #[cfg(unix)]
     if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
-    let _ = child.kill();
 }
 
 /// An error that the host found.

@@ -114,6 +114,9 @@ fn with(texts: &[String]) -> Result<BTreeMap<String, Json>> {
     for text in texts {
         let table: toml::Table = text.parse().with_context(|| format!("--with {text}"))?;
         for (component, parameters) in table {
+            if !parameters.is_table() {
+                bail!("--with {text}: expected COMPONENT = {{ … }}");
+            }
             all.insert(component, serde_json::to_value(parameters)?);
         }
     }
