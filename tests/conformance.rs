@@ -58,7 +58,7 @@ fn a_plugin_in_python_passes_for_all_four_kinds_and_its_pipeline_runs() {
 fn outcomes(component: &str, fault: &str, how: &str) -> Vec<(String, String, String)> {
     let with = format!("{component} = {{ fault = \"{fault}\", how = \"{how}\" }}");
     let filter = format!("{component}: ");
-    let output = check(faulty(), &["--json", "--with", &with, "--filter", &filter, "--seconds", "1"]);
+    let output = check(faulty(), &["--json", "--with", &with, "--filter", &filter, "--seconds", "2"]);
     let said: Json = serde_json::from_slice(&output.stdout).unwrap();
     let one = |f: &Json| ["case", "outcome", "why"].map(|key| f[key].as_str().unwrap().to_string()).into();
     said["findings"].as_array().unwrap().iter().map(one).collect()
@@ -70,7 +70,7 @@ fn what_is_wrong_with_a_plugin_is_found_and_named() {
     let cases = [
         ("copycat", "predict", "panic", "answers 0, 1 and many", "failed", "a panic in Predict"),
         ("copycat", "predict", "abort", "answers 0, 1 and many", "crashed", "SIGABRT"),
-        ("copycat", "predict", "loop", "answers 0, 1 and many", "timed out", "no sign of life for 1 s"),
+        ("copycat", "predict", "loop", "answers 0, 1 and many", "timed out", "no sign of life for 2 s"),
         ("copycat", "save", "error", "is the same after", "failed", "an error of the author's"),
         ("copycat", "data", "unwritten", "answers 0, 1 and many", "failed", "found NaN"),
         ("picks", "data", "not-expressed", "proposes only genes", "failed", "does not express"),

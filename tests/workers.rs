@@ -9,11 +9,11 @@ fn run(command: &str, mode: &str) -> Output {
     let words = command.replace("SCRIPT", &script).replace("MODE", mode);
     let pipeline = format!(
         "format = 1\nname = \"hostile\"\n[plugins.hostile]\ncommand = {words}\n[steps.world]\nuse = \
-         \"hostile/world\"\nisolate = {{ seconds = 1 }}\n[steps.model]\nuse = \"mean\"\ntrain = \"world\"\n"
+         \"hostile/world\"\nisolate = {{ seconds = 3 }}\n[steps.model]\nuse = \"mean\"\ntrain = \"world\"\n"
     );
     let project = project(&pipeline);
     let mut command = lacuna(&["run", "--quiet"]);
-    command.arg(project.path()).env("LACUNA_PROBE_SECONDS", "3").output().unwrap()
+    command.arg(project.path()).env("LACUNA_PROBE_SECONDS", "6").output().unwrap()
 }
 
 const DIRECT: &str = r#"["python3", "SCRIPT", "MODE"]"#;
@@ -26,8 +26,8 @@ fn a_worker_that_answers_wrongly_is_an_error_of_its_step() {
         ("huge", "the exchange with its worker process failed: part `cells`"),
         ("unknown", "hostile/world: a kind of error; that nobody knows"),
         ("garbage", "makes no sense: expected a frame, found"),
-        ("sleeps", "no sign of life for 1 s"),
-        ("reads-no-more", "no sign of life for 1 s"),
+        ("sleeps", "no sign of life for 3 s"),
+        ("reads-no-more", "no sign of life for 3 s"),
     ];
     for (mode, expected) in cases {
         let output = run(DIRECT, mode);
@@ -41,11 +41,14 @@ fn a_worker_that_answers_wrongly_is_an_error_of_its_step() {
 
 #[test]
 fn a_worker_behind_a_shell_and_its_children_are_ended_too() {
-    for (command, mode) in
-        [(r#"["sh", "-c", "python3 SCRIPT MODE; true"]"#, "sleeps"), (DIRECT, "grandchild")]
-    {
+    for (command, mode, expected) in [
+        (r#"["sh", "-c", "python3 SCRIPT MODE; true"]"#, "sleeps", "no sign of life for 3 s"),
+        (DIRECT, "grandchild", "no sign of life for 3 s"),
+        // Its child holds the output open: only its own end says that it has died.
+        (DIRECT, "orphan", "its worker process ended early (exit code 5)"),
+    ] {
         let said = fail(run(command, mode), 1);
-        assert!(said.contains("no sign of life for 1 s"), "{mode}: {said}");
+        assert!(said.contains(expected), "{mode}: {said}");
     }
 }
 
@@ -53,7 +56,7 @@ fn a_worker_behind_a_shell_and_its_children_are_ended_too() {
 fn what_is_no_worker_is_a_problem_of_the_pipeline() {
     let cases = [
         (DIRECT, "text", "what its worker process sends makes no sense: expected a frame, found \"hello, I"),
-        (DIRECT, "silent", "it hangs: it said nothing of itself in 3 s"),
+        (DIRECT, "silent", "it hangs: it said nothing of itself in 6 s"),
         (r#"["no-such-program"]"#, "", "its worker process cannot be started"),
         (r#"["false"]"#, "", "its worker process ended early (exit code 1)"),
         (DIRECT, "other-border", "it speaks border 9.9, this Lacuna 0."),

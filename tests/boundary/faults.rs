@@ -320,7 +320,7 @@ const ENDS: [(&str, &str, &str); 6] = [
     ("overflow", "", "its worker process overflowed its stack"),
     ("exit", "", "its worker process ended early (exit code 3)"),
     ("memory", "memory_gb = 2", "its worker process ran out of memory (limit: 2 GB)"),
-    ("loop", "seconds = 1", "no sign of life for 1 s, so its worker process was ended"),
+    ("loop", "seconds = 2", "no sign of life for 2 s, so its worker process was ended"),
 ];
 
 #[test]
