@@ -106,3 +106,41 @@ fn only_what_failed_is_shown_and_can_be_tried_again() {
     let said = fail(check(faulty(), &["--filter", "nothing like it"]), 2);
     assert!(said.contains("no case has `nothing like it` in its name"), "{said}");
 }
+
+/// A model whose training has luck in it, and which says so or not.
+const NOISY: &str = r#"
+import sys
+sys.path.insert(0, "EXAMPLE")
+import lacuna_plugin as lacuna
+import numpy as np
+from plugin import Shares, ShrunkenMean
+
+class Noisy(ShrunkenMean):
+    "A model with luck"
+    id = "noisy"
+    varies = VARIES
+
+    def fit(self, training, cx):
+        shares = super().fit(training, cx).shares
+        return Shares(shares * np.random.default_rng().uniform(1 - NOISE, 1 + NOISE, len(shares)))
+
+lacuna.run("noisy", [Noisy])
+"#;
+
+#[test]
+fn a_model_that_says_that_it_varies_is_held_to_a_tolerance() {
+    let Some(path) = python_path() else { return };
+    let outcome = |varies: &str, noise: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let example = root().join("examples/python-plugin").display().to_string();
+        let script = NOISY.replace("EXAMPLE", &example).replace("VARIES", varies).replace("NOISE", noise);
+        std::fs::write(dir.path().join("noisy.py"), script).unwrap();
+        let mut command = lacuna(&["plugin", "check", "--filter", "learns the same"]);
+        text(&command.arg(dir.path().join("noisy.py")).env("PATH", &path).output().unwrap().stdout)
+    };
+    assert!(outcome("True", "0.001").starts_with("✓"), "{}", outcome("True", "0.001"));
+    let said = outcome("True", "0.9");
+    assert!(said.contains("two trainings differ by up to"), "{said}");
+    let said = outcome("False", "0.001");
+    assert!(said.contains("the same training gave another model"), "{said}");
+}

@@ -226,7 +226,7 @@ class Model(Component):
     """Learns to predict the response. Define ``fit`` and ``load``, which give a :class:`Fitted`."""
 
     kind = "model"
-    capabilities = "answers scale levels needs_labels baseline sees_expression fused source".split()
+    capabilities = "answers scale levels needs_labels baseline sees_expression varies fused source".split()
     answers = "profiles"
     """``profiles``, ``means``, ``samples`` or ``gene-scores``."""
     scale = "closed"
@@ -237,6 +237,8 @@ class Model(Component):
     baseline = False
     sees_expression = False
     """Whether an answer uses the cell's own expression, not only its assemblage."""
+    varies = False
+    """Whether the same training with the same seed may give another model."""
     fused = []
     source = ""
 

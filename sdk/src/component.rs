@@ -290,6 +290,9 @@ pub struct ModelInfo {
     /// Whether an answer uses the cell's own expression, not only its assemblage. Such a model cannot be
     /// tested on predicting the profile of a cell as it is.
     pub sees_expression: bool,
+    /// Whether the same training with the same seed may give another model, as sums in the order in which threads end
+    /// do. Results of such a model are not the same bytes; `lacuna plugin check` holds it to tolerances.
+    pub varies: bool,
     /// Formulas of impacts that its [`Fitted::screen`] offers.
     pub fused: &'static [&'static str],
     /// Where it comes from: a paper, an equation.
@@ -305,6 +308,7 @@ impl ModelInfo {
         needs_labels: false,
         baseline: false,
         sees_expression: false,
+        varies: false,
         fused: &[],
         source: "",
     };

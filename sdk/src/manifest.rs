@@ -34,7 +34,8 @@ pub fn simulator<C: Simulator>() -> Value {
 
 /// The entry of a model.
 pub fn model<C: Model>() -> Value {
-    let ModelInfo { answers, levels, needs_labels, baseline, sees_expression, fused, source, .. } = C::INFO;
+    let ModelInfo { answers, levels, needs_labels, baseline, sees_expression, varies, fused, source, .. } =
+        C::INFO;
     let answers = match answers {
         Answers::Profiles => "profiles",
         Answers::Means => "means",
@@ -47,7 +48,7 @@ pub fn model<C: Model>() -> Value {
     };
     let capabilities = json!({
         "answers": answers, "scale": scale(C::INFO.scale), "levels": levels, "needs_labels": needs_labels,
-        "baseline": baseline, "sees_expression": sees_expression, "fused": fused, "source": source,
+        "baseline": baseline, "sees_expression": sees_expression, "varies": varies, "fused": fused, "source": source,
     });
     entry::<C>("model", capabilities)
 }

@@ -122,6 +122,8 @@ pub struct ModelInfo {
     pub baseline: bool,
     /// Whether an answer uses the cell's own expression.
     pub sees_expression: bool,
+    /// Whether the same training may give another model.
+    pub varies: bool,
     /// Formulas that it screens without writing profiles.
     pub fused: Vec<String>,
 }
