@@ -354,6 +354,16 @@ fn models_of_other_training_cells_have_baselines_of_their_own() {
 }
 
 #[test]
+fn models_of_the_same_training_cells_stand_beside_the_same_baselines() {
+    let project = world(&TWO_MODELS.replace("\"b.train\"", "\"a.train\"").replace("\"b.valid", "\"a.valid"));
+    succeed(lacuna(&["run", "--quiet"]).arg(project.path()).output().unwrap());
+    let mapping = project.path().join("runs/world/steps/mapping");
+    let scores = std::fs::read_to_string(mapping.join("scores.csv")).unwrap();
+    let rows = |model: &str| scores.lines().filter(|l| l.contains(&format!(",{model},"))).count();
+    assert_eq!([rows("one"), rows("two"), rows("mean"), rows("mean of one")], [3, 3, 3, 0], "{scores}");
+}
+
+#[test]
 fn too_few_cells_give_no_interval_and_no_verdict() {
     let few = TWO_MODELS.replace("from = \"world\"", "from = \"world\"\ntest = 0.1");
     let project = world(&few);

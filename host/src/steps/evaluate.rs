@@ -156,17 +156,21 @@ impl Evaluate {
     }
 }
 
-/// How many sets of training cells stand behind these models.
-fn trainings(models: &[Chosen], cx: &StepCx<'_>) -> Result<usize> {
-    let mut seen = vec![];
+/// The models in groups that learned from the same cells.
+fn by_training<'c>(models: &'c [Chosen], cx: &StepCx<'_>) -> Result<Vec<Vec<&'c Chosen>>> {
+    let mut groups: Vec<(_, Vec<&Chosen>)> = vec![];
     for model in models {
         let instance = cx.run().instance(model)?;
-        let cells = ["train", "validation"].map(|key| instance.choices.get(key).cloned());
-        if !seen.contains(&cells) {
-            seen.push(cells);
+        let which = |c: &Chosen| (c.input.step, c.input.port.clone(), c.labels.clone(), c.group.clone());
+        let of_key =
+            |key| instance.choices.get(key).map(|chosen| chosen.iter().map(which).collect::<Vec<_>>());
+        let cells = ["train", "validation"].map(of_key);
+        match groups.iter_mut().find(|(other, _)| *other == cells) {
+            Some((_, group)) => group.push(model),
+            None => groups.push((cells, vec![model])),
         }
     }
-    Ok(seen.len())
+    Ok(groups.into_iter().map(|(_, group)| group).collect())
 }
 
 fn every_baseline(keys: &mut Keys<'_>) -> Vec<Call> {

@@ -1,7 +1,7 @@
 //! Predicted against observed profiles of cells that the models have not seen.
 
 use super::scores::{Blocks, Contender, Over, ScoreRow, plain_row, score, score_pair};
-use super::{Evaluate, Judge, name_of, single, trainings};
+use super::{Evaluate, Judge, by_training, name_of, single};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::Services;
 use crate::run::StepCx;
@@ -9,6 +9,7 @@ use crate::steps::FittedModel;
 use anyhow::Result;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
+use std::sync::Arc;
 
 const CELLS_AT_ONCE: usize = 64;
 
@@ -16,18 +17,22 @@ const CELLS_AT_ONCE: usize = 64;
 pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<(Vec<ScoreRow>, Json)> {
     let cells = cx.run().cells(single(cx, "cells")?)?;
     let data = name_of(single(cx, "cells")?, cx);
-    let models = cx.chosen("models");
-    let trainings = trainings(models, cx)?;
+    let groups = by_training(cx.chosen("models"), cx)?;
     let mut rows = vec![];
-    for chosen in models {
-        // Each model stands beside the baselines that learned from the same cells.
-        let model = cx.run().model(chosen)?;
-        let aligned = model.align(cells.clone(), &cx.services)?;
-        let mut contenders = vec![contender(name_of(chosen, cx), false, &model, &aligned, &cx.services)?];
-        for (name, fitted) in evaluate.fit_baselines(chosen, cx)? {
-            let name = if trainings > 1 { format!("{name} of {}", contenders[0].name) } else { name };
-            contenders.push(contender(name, true, &fitted, &aligned, &cx.services)?);
-            cx.services.progress(contenders.len() as u64, evaluate.baselines.len() as u64 + 1, "models");
+    for models in &groups {
+        let fitted: Vec<Arc<FittedModel>> =
+            models.iter().map(|m| cx.run().model(m)).collect::<Result<_>>()?;
+        let aligned = fitted[0].align(cells.clone(), &cx.services)?;
+        let mut contenders = vec![];
+        for (chosen, model) in models.iter().zip(&fitted) {
+            contenders.push(contender(name_of(chosen, cx), false, model, &aligned, &cx.services)?);
+        }
+        // Beside them stand the baselines that learned from the same cells.
+        let whose = if groups.len() > 1 { format!(" of {}", contenders[0].name) } else { String::new() };
+        for (name, fitted) in evaluate.fit_baselines(models[0], cx)? {
+            contenders.push(contender(name + &whose, true, &fitted, &aligned, &cx.services)?);
+            let all = models.len() + evaluate.baselines.len();
+            cx.services.progress(contenders.len() as u64, all as u64, "models");
         }
         for judge in judges {
             if judge.info.vectors {
@@ -40,11 +45,6 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
             }
         }
     }
-    // Baselines of two models with the same training cells are the same.
-    let mut seen = std::collections::HashSet::new();
-    rows.retain(|r| {
-        seen.insert((r.model.clone(), r.metric.clone(), r.stratum.clone(), r.value.map(f64::to_bits)))
-    });
     Ok((rows, json!([])))
 }
 
