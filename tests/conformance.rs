@@ -42,6 +42,16 @@ fn a_plugin_in_python_passes_for_all_four_kinds_and_its_pipeline_runs() {
     ] {
         assert!(said.contains(&format!("✓ {kind}")), "{said}");
     }
+    // What its README says of it works too.
+    let asked = |words: &[&str]| {
+        let mut command = lacuna(&["plugin"]);
+        succeed(command.args(words).current_dir(&example).env("PATH", &path).output().unwrap())
+    };
+    let said = asked(&["inspect", "plugin.py"]);
+    assert!(said.contains("strategy py-most-expressed") && said.contains("genes = 5"), "{said}");
+    let said = asked(&["why", "python-plugin", "--project", "."]);
+    assert!(said.contains("`python-plugin` is used") && said.contains("in a process of its own"), "{said}");
+
     let dir = tempfile::tempdir().unwrap();
     let run = || {
         let mut command = lacuna(&["run", "--run-dir"]);

@@ -136,15 +136,10 @@ fn inspect(args: &InspectArgs) -> Result<u8> {
         eprintln!("error: {} is not used: {}", shown(&path), failure.reason);
         return Ok(FAILED);
     }
-    let found = find(&registry, &args.name, is_file.then_some(path));
+    let found = if is_file { wholes(&registry) } else { find(&registry, &args.name, None) };
     if found.is_empty() {
-        let mut names: Vec<String> = registry.plugins.iter().map(|p| p.manifest.name.clone()).collect();
-        for (plugin, component) in registry.components() {
-            let full = args.name.contains('/');
-            names.push(if full { plugin.full_name(&component.id) } else { component.id.clone() });
-        }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let hint = nearest(&args.name, &names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+        let hint = nearest_name(&args.name, &registry).map(|n| format!("; did you mean `{n}`?"));
+        let hint = hint.unwrap_or_default();
         eprintln!("error: there is no plugin, component or library file `{}`{hint}", args.name);
         return Ok(WRONG);
     }
@@ -158,6 +153,20 @@ fn inspect(args: &InspectArgs) -> Result<u8> {
 }
 
 type Found = (Arc<Plugin>, Vec<Component>);
+
+/// All plugins, each with all its components.
+fn wholes(registry: &Registry) -> Vec<Found> {
+    registry.plugins.iter().map(|p| (p.clone(), p.manifest.components.clone())).collect()
+}
+
+/// The name of a plugin or component that is nearest to one that is not there.
+fn nearest_name(name: &str, registry: &Registry) -> Option<String> {
+    let full = name.contains('/');
+    let ids = registry.components().map(|(p, c)| if full { p.full_name(&c.id) } else { c.id.clone() });
+    let names: Vec<String> = ids.chain(registry.plugins.iter().map(|p| p.manifest.name.clone())).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    nearest(name, &names).map(String::from)
+}
 
 /// A plugin with all its components, or those components that have the name.
 fn find(registry: &Registry, name: &str, file: Option<PathBuf>) -> Vec<Found> {

@@ -101,7 +101,10 @@ fn check_named(named: &[Named], registry: &Registry, problems: &mut Vec<Diagnost
         };
         if let Some(failure) = registry.failures.iter().find(|f| f.path == *path) {
             let title = format!("plugin `{name}` did not load: {}", failure.reason);
-            problems.push(Diagnostic::error(at.clone(), title));
+            let problem = Diagnostic::error(at.clone(), title);
+            let script = path.extension().is_some_and(|ending| ending == "py");
+            let help = "a script is named by `command = [\"python3\", \"plugin.py\"]`";
+            problems.push(if script { problem.help(help) } else { problem });
             continue;
         }
         let same =

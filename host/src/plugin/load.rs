@@ -89,6 +89,11 @@ impl Plugin {
         self.module().is_none()
     }
 
+    /// Whether it is a command, which runs in a process of its own in any case.
+    pub fn is_command(&self) -> bool {
+        matches!(self.program(), Program::Command(..))
+    }
+
     /// The same plugin where a step wants it. The error is the end of a sentence about it.
     pub fn placed(self: &Arc<Self>, isolation: Isolation) -> Result<Arc<Self>, String> {
         let fits = |plugin: &Self| match (&plugin.home, isolation) {
@@ -131,7 +136,7 @@ impl Plugin {
     }
 
     fn moved_here(&self) -> Result<Self, String> {
-        if matches!(self.program(), Program::Command(..)) {
+        if self.is_command() {
             return Err("a command runs in a process of its own".into());
         }
         let library = self.library();

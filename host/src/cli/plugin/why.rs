@@ -1,11 +1,10 @@
 //! `lacuna plugin why`: where a name was looked for, what was found there, and what refused it.
 
-use super::{PlaceArgs, find};
+use super::{PlaceArgs, find, nearest_name};
 use crate::cli::{FAILED, WRONG, print, shown};
 use anyhow::Result;
 use clap::Args;
-use lacuna::pipeline::nearest;
-use lacuna::plugin::{Failure, Kind, Plugin, Registry, SearchPath};
+use lacuna::plugin::{Failure, Kind, Origin, Plugin, Registry, SearchPath};
 use lacuna::steps::HostStep;
 use serde::Serialize;
 use std::fmt::Write;
@@ -65,6 +64,8 @@ struct Found {
     origin: String,
     /// Whether it runs in a worker process.
     worker: bool,
+    /// Whether it is a command.
+    command: bool,
 }
 
 /// A file that was looked at.
@@ -149,6 +150,7 @@ fn found_of(plugin: &Plugin, components: Vec<String>, registry: &Registry) -> Fo
         // A command lies in no place.
         origin: place.map_or("named in the pipeline".into(), |place| place.origin.to_string()),
         worker: plugin.is_apart(),
+        command: plugin.is_command(),
     }
 }
 
@@ -252,14 +254,6 @@ fn not_found(name: &str, registry: &Registry) -> String {
     format!("`{name}` is not found{hint}{more}")
 }
 
-fn nearest_name(name: &str, registry: &Registry) -> Option<String> {
-    let full = name.contains('/');
-    let ids = registry.components().map(|(p, c)| if full { p.full_name(&c.id) } else { c.id.clone() });
-    let names: Vec<String> = ids.chain(registry.plugins.iter().map(|p| p.manifest.name.clone())).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    nearest(name, &names).map(String::from)
-}
-
 /// Judges a file that no search comes across.
 fn outside(file: &Path, why: &mut Why) -> (Verdict, String) {
     let alone = Registry::of_file(file);
@@ -269,7 +263,11 @@ fn outside(file: &Path, why: &mut Why) -> (Verdict, String) {
     };
     let name = &plugin.manifest.name;
     why.found = vec![found_of(plugin, vec![], &alone)];
-    let places = format!("name it in the pipeline with `[plugins.{name}] path = …`, or say --plugin-dir");
+    let places = if plugin.is_command() {
+        format!("name it in the pipeline with `[plugins.{name}] command = [\"python3\", …]`")
+    } else {
+        format!("name it in the pipeline with `[plugins.{name}] path = …`, or say --plugin-dir")
+    };
     (Verdict::Outside, format!("`{}` would load, but lies in no place that is searched: {places}", why.name))
 }
 
@@ -294,16 +292,21 @@ fn text(why: &Why) -> String {
 }
 
 fn found_text(found: &Found, verdict: Verdict) -> String {
-    let Found { plugin, version, components, path, origin, worker, .. } = found;
+    let Found { plugin, version, components, path, origin, .. } = found;
+    let shipped = *origin == Origin::Executable.to_string();
     let of = if components.is_empty() { "".into() } else { format!("{} of ", components.join(", ")) };
-    let mut out = format!("  {of}plugin {plugin} {version}\n    library  {}\n", shown(path));
+    let what = if found.command { "command" } else { "library" };
+    let mut out = format!("  {of}plugin {plugin} {version}\n    {what}  {}\n", shown(path));
     if verdict != Verdict::Outside {
         let _ = writeln!(out, "    found    {origin}");
     }
-    let place = if *worker {
-        "in a worker process, as what others made; with `isolate = false`, a step runs it in this one"
-    } else {
-        "in this process, as what is shipped with it"
+    let place = match (found.command, found.worker) {
+        (true, _) => "in a process of its own",
+        (_, true) => {
+            "in a worker process, as what others made; with `isolate = false`, a step runs it in this one"
+        }
+        _ if shipped => "in this process, as what is shipped with it",
+        _ => "in this process, as the lock file names it",
     };
     let _ = writeln!(out, "    runs     {place}");
     out
