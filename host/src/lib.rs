@@ -3,6 +3,7 @@
 pub mod check;
 pub mod data;
 pub mod formats;
+pub mod memory;
 pub mod pipeline;
 pub mod plugin;
 pub mod run;

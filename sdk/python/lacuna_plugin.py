@@ -407,11 +407,8 @@ class Record:
         self.__dict__.update(parts)
 
 
-class Comparison:
+class Comparison(Record):
     """What a metric compares: arrays of rows x genes; a part that is not there is None."""
-
-    def __init__(self, **parts):
-        self.__dict__.update(parts)
 
     def row(self, i):
         pick = lambda part: None if part is None else part[i]

@@ -162,9 +162,8 @@ impl Rows {
         if exchanged {
             std::mem::swap(&mut before, &mut after);
         }
-        let wants = |part: &str| info.needs.iter().any(|n| n == part);
-        let observed = wants("observed").then(|| matrix(&self.before));
-        let knockouts = wants("knockouts").then_some(&self.knockouts);
+        let observed = info.wants("observed").then(|| matrix(&self.before));
+        let knockouts = info.wants("knockouts").then_some(&self.knockouts);
         metric.score_rows(&bench.services(), (before, after), observed, knockouts).context("scoring")
     }
 }

@@ -183,6 +183,13 @@ pub struct MetricInfo {
     pub formula: Option<String>,
 }
 
+impl MetricInfo {
+    /// Whether the metric needs a part of a comparison.
+    pub fn wants(&self, part: &str) -> bool {
+        self.needs.iter().any(|needed| needed == part)
+    }
+}
+
 impl Manifest {
     /// Reads and checks a manifest. The error is the end of a sentence about the library.
     pub fn parse(text: &str) -> Result<Self, String> {

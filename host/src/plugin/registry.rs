@@ -59,34 +59,30 @@ impl Registry {
         let searched = search_paths(&libraries, options, project);
         let mut registry = Self { searched, trust: trust.clone(), ..Self::default() };
         let mut loaded: Vec<(Origin, Arc<Plugin>)> = vec![];
-        let mut seen: Vec<PathBuf> = vec![];
-        for place in registry.searched.clone() {
-            for candidate in candidates(&place) {
-                let canonical = candidate.path.canonicalize().unwrap_or_else(|_| candidate.path.clone());
-                if seen.contains(&canonical) {
-                    let Candidate { path, origin } = candidate;
-                    registry.pass_over(
-                        &path,
-                        origin,
-                        format!("it is the same file as {}", canonical.display()),
-                    );
-                } else {
-                    seen.push(canonical);
-                    registry.try_candidate(candidate, &mut loaded);
-                }
-            }
-        }
+        registry.try_libraries(&mut loaded);
         for (words, folder) in commands {
-            registry.keep(
-                load_command(words, folder),
-                Path::new(&words.join(" ")),
-                Origin::Named,
-                &mut loaded,
-            );
+            let (result, shown) = (load_command(words, folder), words.join(" "));
+            registry.keep(result, shown.as_ref(), Origin::Named, &mut loaded);
         }
         registry.keep_unique(&loaded);
         registry.plugins.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
         registry
+    }
+
+    /// Tries each file in the places that are searched, once.
+    fn try_libraries(&mut self, loaded: &mut Vec<(Origin, Arc<Plugin>)>) {
+        let mut seen: Vec<PathBuf> = vec![];
+        let all: Vec<Candidate> = self.searched.iter().flat_map(candidates).collect();
+        for candidate in all {
+            let canonical = candidate.path.canonicalize().unwrap_or_else(|_| candidate.path.clone());
+            if seen.contains(&canonical) {
+                let reason = format!("it is the same file as {}", canonical.display());
+                self.pass_over(&candidate.path, candidate.origin, reason);
+            } else {
+                seen.push(canonical);
+                self.try_candidate(candidate, loaded);
+            }
+        }
     }
 
     /// Loads one library and nothing else.

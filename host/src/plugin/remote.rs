@@ -4,14 +4,13 @@ use super::shared::Lent;
 use super::wire::{
     Frame, WireCells, cells_table, genes_table, knockouts_ref, knockouts_table, numbers, read_knockouts,
 };
-use super::worker::{Worker, error};
+use super::worker::{Worker, retold, told};
 use anyhow::{Context, Result};
 use arrow_array::RecordBatch;
 use arrow_array::types::{Float32Type, Float64Type};
 use lacuna_abi::{
-    self as abi, Answer, ArrowPair, CellsView, ErrorKind, HostRef, KnockoutsBuf, KnockoutsRef, MatMut,
-    MatRef, PResult, PluginError, RNone, ROption, RResult, RSlice, RSliceMut, RSome, RStr, RString, RVec,
-    TD_Opaque,
+    self as abi, Answer, ArrowPair, CellsView, HostRef, KnockoutsBuf, KnockoutsRef, MatMut, MatRef, PResult,
+    RNone, ROption, RResult, RSlice, RSliceMut, RSome, RStr, RString, RVec, TD_Opaque,
 };
 use serde_json::{Value as Json, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,29 +50,8 @@ fn result<T>(body: impl FnOnce() -> Result<T>) -> PResult<T> {
     let done = catch_unwind(AssertUnwindSafe(body));
     match done.unwrap_or_else(|_| Err(anyhow::anyhow!("its answer cannot be taken apart"))) {
         Ok(value) => RResult::ROk(value),
-        Err(problem) => RResult::RErr(match problem.downcast::<Told>() {
-            Ok(told) => told.0,
-            Err(problem) => {
-                error(ErrorKind::DATA, format!("the exchange with its worker process failed: {problem:#}"))
-            }
-        }),
+        Err(problem) => RResult::RErr(retold(problem, "the exchange with its worker process failed: ")),
     }
-}
-
-/// A plugin's own error, on its way through `?`.
-#[derive(Debug)]
-struct Told(PluginError);
-
-impl std::error::Error for Told {}
-
-impl std::fmt::Display for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.message)
-    }
-}
-
-fn told<T>(result: PResult<T>) -> Result<T> {
-    result.into_result().map_err(|e| Told(e).into())
 }
 
 /// Makes a component in a worker.

@@ -5,7 +5,7 @@ use super::shared::{read_values, write_rows};
 use super::wire::{
     Frame, WireCells, cells_table, genes_table, knockouts_ref, knockouts_table, read_knockouts,
 };
-use super::worker::{error, reply};
+use super::worker::{error, retold, told};
 use anyhow::{Context, Result, bail};
 use arrow_array::{ArrayRef, Float32Array, Float64Array, RecordBatch};
 use lacuna_abi::{
@@ -144,13 +144,7 @@ impl Server {
                 answer.head["re"] = call.into();
                 reply(&self.out, &answer);
             }
-            Err(problem) => self.refuse(
-                call,
-                match problem.downcast::<Told>() {
-                    Ok(told) => told.0,
-                    Err(problem) => error(ErrorKind::DATA, format!("{problem:#}")),
-                },
-            ),
+            Err(problem) => self.refuse(call, retold(problem, "")),
         }
     }
 
@@ -276,22 +270,6 @@ fn simulated(cells: &CellsView<'_>) -> Result<Frame> {
     Frame::of(json!({}))
         .with_table("cells", &cells_table(cells, &rows)?)?
         .with_table("genes", &genes_table(cells)?)
-}
-
-/// A plugin's own error, on its way through `?`.
-#[derive(Debug)]
-struct Told(PluginError);
-
-impl std::error::Error for Told {}
-
-impl std::fmt::Display for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.message)
-    }
-}
-
-fn told<T>(result: PResult<T>) -> Result<T> {
-    result.into_result().map_err(|e| Told(e).into())
 }
 
 fn cells_of(frame: &Frame, prefix: &str) -> Result<WireCells> {
@@ -621,4 +599,10 @@ impl HostApi for CallHost {
             Err(_) => RResult::RErr(error(ErrorKind::FAILED, "no scratch folder".into())),
         }
     }
+}
+
+/// Sends a frame to whoever started this process.
+fn reply(out: &Out, frame: &Frame) {
+    // Nobody listens when the host is gone; the worker's input ends then too.
+    let _ = frame.write(&mut *out.lock().unwrap_or_else(|e| e.into_inner()));
 }

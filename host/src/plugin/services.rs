@@ -160,10 +160,3 @@ impl HostApi for Services {
         2
     }
 }
-
-/// The memory that a process uses, in bytes, where the system says so.
-pub fn resident_memory(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
-}

@@ -8,7 +8,7 @@ use lacuna_abi::{ErrorKind, HostRef, PResult, PluginError};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -171,7 +171,7 @@ impl Worker {
 
     /// The memory that it uses, in bytes, where the system says so.
     pub fn memory(&self) -> Option<u64> {
-        super::services::resident_memory(lock(&self.child).id())
+        crate::memory::resident(lock(&self.child).id())
     }
 
     /// Calls it and waits for the answer. On the way its log and progress go to `host`; when the user asks to stop
@@ -272,21 +272,20 @@ impl Worker {
         } else if printed.contains("has overflowed its stack") {
             "its worker process overflowed its stack".into()
         } else if printed.contains("memory allocation of") || printed.contains("MemoryError") {
-            format!("its worker process ran out of memory{}", self.limit("limit"))
+            format!(
+                "its worker process ran out of memory{}",
+                self.memory_limit().map(|gb| format!(" (limit: {gb} GB)")).unwrap_or_default()
+            )
         } else {
-            format!("its worker process {status}{said}{}", self.limit("its memory is limited to"))
+            let limit = self.memory_limit().map(|gb| format!(" (its memory is limited to {gb} GB)"));
+            format!("its worker process {status}{said}{}", limit.unwrap_or_default())
         };
         let why = error(ErrorKind::CRASHED, what);
         self.ended.get_or_init(|| why).clone()
     }
 
-    /// The limit of its memory in words, if it has one.
-    fn limit(&self, words: &str) -> String {
-        let colon = if words == "limit" { ":" } else { "" };
-        self.limits
-            .memory
-            .map(|bytes| format!(" ({words}{colon} {} GB)", bytes as f64 / 1e9))
-            .unwrap_or_default()
+    fn memory_limit(&self) -> Option<f64> {
+        self.limits.memory.map(|bytes| bytes as f64 / 1e9)
     }
 
     /// How the process ended. One that has closed its output, but goes on, is ended.
@@ -343,6 +342,31 @@ fn kill_group(child: &Child) {
     #[cfg(unix)]
     if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+}
+
+/// A plugin's own error, on its way through `?`.
+#[derive(Debug)]
+pub struct Told(pub PluginError);
+
+impl std::error::Error for Told {}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+/// What a call across the border gave, or the plugin's own error.
+pub fn told<T>(result: PResult<T>) -> anyhow::Result<T> {
+    result.into_result().map_err(|e| Told(e).into())
+}
+
+/// The plugin's own error in this one, or this one as an error of the exchange, which `what` names.
+pub fn retold(problem: anyhow::Error, what: &str) -> PluginError {
+    match problem.downcast::<Told>() {
+        Ok(told) => told.0,
+        Err(problem) => error(ErrorKind::DATA, format!("{what}{problem:#}")),
     }
 }
 
@@ -505,10 +529,4 @@ pub fn limit_and_become(memory: u64, words: &[String]) -> std::io::Error {
 #[cfg(not(unix))]
 pub fn limit_and_become(_memory: u64, _words: &[String]) -> std::io::Error {
     std::io::Error::other("memory cannot be limited on this system")
-}
-
-/// Sends a frame to whoever started this process.
-pub fn reply(out: &Mutex<impl Write>, frame: &Frame) {
-    // Nobody listens when the host is gone; the worker's input ends then too.
-    let _ = frame.write(&mut *lock(out));
 }

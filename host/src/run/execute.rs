@@ -434,7 +434,7 @@ impl Executor<'_> {
             "pipeline": plan.steps.iter().map(|s| (s.name.clone(), plan.resolved(s))).collect::<Map<_, _>>(),
             "steps": self.records(),
             "timings": { "threads": rayon::current_num_threads(), "steps": timings },
-            "memory": { "peak_bytes": peak_memory() },
+            "memory": { "peak_bytes": crate::memory::peak() },
         });
         self.dir.write("run.json", &json_bytes(&run)?)
     }
@@ -491,11 +491,4 @@ fn digest(cells: &Cells) -> String {
 fn hash_path(path: &Path) -> Result<String> {
     let hashes: Vec<String> = hashed_files(path)?.into_iter().map(|(_, hash)| hash).collect();
     Ok(hashes.join(" "))
-}
-
-/// The most memory that this process has used, where the system says so.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -16,7 +16,7 @@ use crate::formats::h5ad;
 use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, PortType, Value};
 use crate::plugin::{Kind, Levels, Metric, Scope, Services, Shape, Strategy, is_name};
 use crate::run::{Outputs, StepCx, json_bytes};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use serde_json::{Value as Json, json};
 
 /// What is screened, and how.
@@ -169,7 +169,7 @@ impl Screen {
                 impact.call.plugin.metric(&impact.call.component, &impact.call.params_json(), host)?;
             let info = impact.call.component.metric_info();
             let column = if several { impact.call.name.clone() } else { "impact".into() };
-            let wants_observed = info.needs.iter().any(|n| n == "observed");
+            let wants_observed = info.wants("observed");
             Ok(Measure { metric, formula: info.formula, against: impact.against, column, wants_observed })
         };
         self.impacts.iter().map(make).collect()
@@ -220,7 +220,7 @@ impl Impact {
 
     /// Whether the metric looks at the knockout, and takes the removed genes out itself.
     fn removes_genes(&self) -> bool {
-        self.call.component.metric_info().needs.iter().any(|n| n == "knockouts")
+        self.call.component.metric_info().wants("knockouts")
     }
 
     fn spec(&self) -> Json {
@@ -332,7 +332,7 @@ fn read_impacts(keys: &mut Keys<'_>, anchored: bool) -> Option<Vec<Impact>> {
             keys.problem(Diagnostic::error(call.at.clone(), title));
         }
         // A metric that looks at the knockout takes the removed genes out itself.
-        let whole = info.needs.iter().any(|n| n == "knockouts");
+        let whole = info.wants("knockouts");
         let default = match (anchored, whole) {
             (false, false) => Against::PredictedNull,
             (false, true) => Against::Predicted,
@@ -385,10 +385,4 @@ fn read_effects(keys: &mut Keys<'_>) -> EffectsOf {
 /// Whether the strategy may be asked about blocks of cells: it looks at each cell alone, and once.
 fn by_blocks(call: &Call) -> bool {
     call.component.scope() == Scope::Cell && !call.component.adaptive()
-}
-
-/// The rows of knockouts must fit what the parts can hold.
-fn check_rows(rows: usize) -> Result<()> {
-    ensure!(rows <= u32::MAX as usize, "{rows} knockouts in one part");
-    Ok(())
 }

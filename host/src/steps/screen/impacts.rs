@@ -98,7 +98,6 @@ impl Parts<'_> {
         if knockouts.is_empty() {
             return Ok(());
         }
-        super::check_rows(knockouts.len())?;
         let file = format!("part-{:06}.parquet", self.parts.len());
         let path = self.dir.join(&file);
         // Parts appear whole: what is there is done work of a run that was killed.
@@ -225,9 +224,8 @@ fn task_impacts(
         }
         at += rows.len() + 1;
     }
-    let block = |values: &[f32]| (!values.is_empty()).then_some(()).map(|()| task.len());
     let matrix = |values| MatRef::from_rows(values, task.len(), genes);
-    let seen = block(&buffers.observed).map(|_| matrix(&buffers.observed));
+    let seen = measure.wants_observed.then(|| matrix(&buffers.observed));
     let pair = (matrix(&buffers.before), matrix(&buffers.after));
     let scores = measure.metric.score_rows(shot.host, pair, seen, Some(task))?;
     Ok(scores.into_iter().map(|s| s as f32).collect())
