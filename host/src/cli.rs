@@ -45,7 +45,7 @@ enum Command {
     Look(look::LookArgs),
     /// Write a pipeline for a file of cells.
     Init(init::InitArgs),
-    /// List plugins, show all there is to know of one, or write a new one.
+    /// List, show, explain, try out and write plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
     /// Run a library in this process for another one.

@@ -204,7 +204,7 @@ impl Executor<'_> {
         let step = &self.plan.steps[number];
         let start = Instant::now();
         let dir = self.dir.step(&step.name, &labels);
-        let key = self.key(number, &choices)?;
+        let key = self.key(step, &choices)?;
         let kept = dir.finished().filter(|record| record.key == key);
         let reused = kept.is_some();
         let record = match kept {
@@ -273,8 +273,7 @@ impl Executor<'_> {
     }
 
     /// The hash of everything that decides a member's output, threads not among it.
-    fn key(&self, number: usize, choices: &Choices) -> Result<String> {
-        let step = &self.plan.steps[number];
+    fn key(&self, step: &Step, choices: &Choices) -> Result<String> {
         let calls = step.action.calls();
         let plugins: Vec<&str> = calls.iter().map(|call| call.plugin.sha256.as_str()).collect();
         let files: Result<Vec<String>> = step.action.files().iter().map(|path| hash_path(path)).collect();

@@ -1,17 +1,9 @@
 //! Cells, knockouts and predictions for the tests of all baselines.
 
-use lacuna_sdk::ndarray::Array2;
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::rand::RngExt;
 use lacuna_sdk::testing;
-
-/// Cells with these values; the genes are g0, g1, …
-pub fn cells(rows: &[&[f32]]) -> OwnedCells {
-    let genes = rows.first().map_or(0, |row| row.len());
-    let mut cells = OwnedCells::new((0..genes).map(|j| format!("g{j}")).collect());
-    rows.iter().enumerate().for_each(|(i, row)| cells.push(format!("c{i}"), row));
-    cells
-}
+pub use lacuna_sdk::testing::{cells, fit};
 
 /// Knockouts of these genes in these cells.
 pub fn knockouts(rows: &[(usize, &[u32])]) -> KnockoutList {
@@ -51,22 +43,9 @@ pub fn many_knockouts(owned: &OwnedCells) -> KnockoutList {
     list
 }
 
-/// The model after fitting, without validation cells.
-pub fn fit<M: Model>(model: &M, train: &OwnedCells) -> Result<M::Fitted> {
-    let view = train.to_view();
-    let cells = Cells::from_view(&view);
-    let training = Training { cells, validation: None, perturbations: None, network: None };
-    model.fit(&training, &testing::context(1))
-}
-
 /// The answers of a fitted model.
 pub fn ask<F: Fitted>(fitted: &F, query: &OwnedCells, knockouts: &KnockoutList) -> Result<Vec<Vec<f32>>> {
-    let view = query.to_view();
-    let cells = Cells::from_view(&view);
-    let mut values = Array2::from_elem((knockouts.len(), cells.n_genes()), f32::NAN);
-    let query = Query { cells, knockouts: knockouts.as_knockouts(), samples: 1 };
-    let mut answer = AnswerMut { values: values.view_mut(), spread: None };
-    fitted.predict(&query, &mut answer, &testing::context(1))?;
+    let values = testing::predict(fitted, query, knockouts)?;
     Ok(values.rows().into_iter().map(|row| row.to_vec()).collect())
 }
 
