@@ -143,7 +143,8 @@ impl Action {
         match self {
             Self::Prepare(_) | Self::Split(_) => &["from"],
             Self::Fit(_) => &["train", "validation"],
-            Self::Screen(_) | Self::Evaluate(_) => &["cells"],
+            Self::Screen(_) => &["cells"],
+            Self::Evaluate(evaluate) => evaluate.cell_keys(),
             Self::Read(_) | Self::Simulate(_) | Self::Report(_) => &[],
         }
     }

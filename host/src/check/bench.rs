@@ -3,7 +3,7 @@
 use super::Settings;
 use crate::data::{Cells, Csr, Frame, Knockouts};
 use crate::plugin::{
-    Component, Fitted, Metric, Model, Plugin, ProgressSink, Services, Simulator, Strategy, Training,
+    Component, Fitted, Lesson, Metric, Model, Plugin, ProgressSink, Services, Simulator, Strategy, Training,
 };
 use crate::run::seeded_stream;
 use anyhow::{Context, Result};
@@ -94,10 +94,10 @@ impl<'a> Bench<'a> {
     pub fn fitted(&self) -> Result<Fitted> {
         let of_fifth =
             |last: bool| -> Vec<usize> { (0..self.cells.len()).filter(|i| (i % 5 == 4) == last).collect() };
-        let (train, held) =
-            (self.cells.select_cells(&of_fifth(false)), self.cells.select_cells(&of_fifth(true)));
-        let validation = (!held.is_empty()).then_some(&held);
-        self.model()?.fit(&self.services(), &Training { cells: &train, validation })
+        let [train, held] =
+            [false, true].map(|last| Lesson::of(Arc::new(self.cells.select_cells(&of_fifth(last)))));
+        let validation = (!held.cells.is_empty()).then_some(&held);
+        self.model()?.fit(&self.services(), &Training { train: &train, validation })
     }
 
     /// The component as a simulator.

@@ -3,8 +3,9 @@
 use super::bench::{Bench, some_knockouts, test_cells};
 use super::{Applies, Case, PASSED, advisory, is_plain, required, skipped};
 use crate::data::{Cells, Knockouts};
-use crate::plugin::{Answers, Fitted, Training};
+use crate::plugin::{Answers, Fitted, Lesson, Training};
 use anyhow::{Context, Result, ensure};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -69,8 +70,8 @@ pub const CASES: &[Case] = &[
     required("says an error of cells that it cannot learn from", |bench| {
         with_model(bench, |bench, _| {
             let silent = Cells { x: crate::data::Csr::empty(3), ..test_cells(0, 3, bench.seed) };
-            for cells in [&silent, &test_cells(1, 1, bench.seed), &test_cells(2, 3, bench.seed)] {
-                let training = Training { cells, validation: None };
+            for cells in [silent, test_cells(1, 1, bench.seed), test_cells(2, 3, bench.seed)] {
+                let training = Training { train: &Lesson::of(Arc::new(cells)), validation: None };
                 bench.model()?.fit(&bench.services(), &training).map(drop).or_else(is_plain)?;
             }
             Ok(())

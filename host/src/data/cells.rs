@@ -1,6 +1,6 @@
 //! Cells × genes with names, annotations and origin.
 
-use super::{Csr, Frame};
+use super::{Csr, Frame, Measured};
 
 /// Cells: counts or profiles as read, and what is known of each cell and gene.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Cells {
     pub ids: Vec<u64>,
     /// Each cell's total before genes were chosen.
     pub library: Vec<f64>,
+    /// Which perturbation each cell had, where that is known.
+    pub measured: Option<Measured>,
 }
 
 impl Cells {
@@ -22,7 +24,7 @@ impl Cells {
     pub fn new(x: Csr, obs: Frame, var: Frame) -> Self {
         let library = (0..x.n_rows()).map(|i| x.row_sum(i)).collect();
         let ids = (0..x.n_rows() as u64).collect();
-        Self { x, obs, var, ids, library }
+        Self { x, obs, var, ids, library, measured: None }
     }
 
     /// Number of cells.
@@ -48,6 +50,7 @@ impl Cells {
             var: self.var.clone(),
             ids: rows.iter().map(|&i| self.ids[i]).collect(),
             library: rows.iter().map(|&i| self.library[i]).collect(),
+            measured: self.measured.as_ref().map(|m| m.select(rows)),
         }
     }
 

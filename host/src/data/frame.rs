@@ -3,6 +3,7 @@
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, UInt64Array};
 use arrow_schema::DataType;
+use std::collections::HashMap;
 
 /// One annotation. Categories are an Arrow dictionary of strings, whose values keep the categories' order.
 #[derive(Debug, Clone)]
@@ -38,6 +39,11 @@ impl Frame {
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// Which row each name has.
+    pub fn index(&self) -> HashMap<&str, u32> {
+        self.names.iter().enumerate().map(|(i, name)| (name.as_str(), i as u32)).collect()
     }
 
     /// A column by name.

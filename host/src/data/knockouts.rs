@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
-/// A list of knockouts. A row without genes means the cell as it is.
+/// A list of knockouts. A row without genes means the cell, or the population, as it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Knockouts {
-    /// The cell of each row.
+    /// The cell of each row; empty when the rows mean whole populations.
     pub cell: Vec<u64>,
     /// Where each row's genes begin; one more than there are rows.
     pub offsets: Vec<u64>,
@@ -36,14 +36,38 @@ impl Knockouts {
         self.offsets.push(self.genes.len() as u64);
     }
 
+    /// Adds a knockout of the whole population.
+    pub fn push_population(&mut self, genes: &[u32], levels: &[f32]) {
+        self.genes.extend_from_slice(genes);
+        self.levels.extend_from_slice(levels);
+        self.offsets.push(self.genes.len() as u64);
+    }
+
+    /// These rows of knockouts of a population.
+    pub fn select_population(&self, rows: &[usize]) -> Self {
+        let mut out = Self::default();
+        rows.iter().for_each(|&i| out.push_population(self.genes(i), self.levels(i)));
+        out
+    }
+
+    /// The different knockouts among these, whatever their cells, as knockouts of the population: by genes in
+    /// var order, then by level.
+    pub fn of_population(&self) -> Self {
+        let key = |i: usize| (self.genes(i), self.levels(i).iter().map(|l| l.to_bits()).collect::<Vec<_>>());
+        let mut rows: Vec<usize> = (0..self.len()).collect();
+        rows.sort_by_cached_key(|&i| key(i));
+        rows.dedup_by(|a, b| key(*a) == key(*b));
+        self.select_population(&rows)
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.cell.len()
+        self.offsets.len() - 1
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.cell.is_empty()
+        self.len() == 0
     }
 
     fn range(&self, i: usize) -> std::ops::Range<usize> {

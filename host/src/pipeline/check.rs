@@ -2,8 +2,9 @@
 
 use super::diagnostics::Diagnostic;
 use super::plan::Plan;
+use crate::pipeline::Input;
 use crate::plugin::{Answers, ModelInfo};
-use crate::steps::Action;
+use crate::steps::{Action, Evaluate, Screen};
 
 /// Adds what is wrong with the plan.
 pub fn check(plan: &Plan, problems: &mut Vec<Diagnostic>) {
@@ -18,15 +19,14 @@ pub fn check(plan: &Plan, problems: &mut Vec<Diagnostic>) {
     }
     for (i, step) in plan.steps.iter().enumerate() {
         match &step.action {
-            Action::Screen(_) => check_models(plan, i, problems),
-            Action::Evaluate(_) => {
-                check_models(plan, i, problems);
+            Action::Screen(screen) => check_screen(plan, i, screen, problems),
+            Action::Evaluate(evaluate) => {
+                check_evaluation(plan, i, evaluate, problems);
                 check_truth(plan, i, problems);
             }
             Action::Fit(fit) if fit.call.component.model_info().needs_labels => {
-                let title = format!("`{}` learns from measured perturbations", fit.call.component.id);
-                let problem = Diagnostic::error(fit.call.at.clone(), title);
-                problems.push(problem.help("this Lacuna fits models on unperturbed cells only"));
+                let who = format!("`{}` learns from measured perturbations", fit.call.component.id);
+                fit.inputs().into_iter().for_each(|input| check_labelled(plan, input, &who, problems));
             }
             _ => {}
         }
@@ -55,21 +55,72 @@ fn model_info(plan: &Plan, step: usize) -> Option<ModelInfo> {
     }
 }
 
-fn check_models(plan: &Plan, step: usize, problems: &mut Vec<Diagnostic>) {
-    let mapping = matches!(plan.steps[step].action, Action::Evaluate(_));
-    for input in plan.steps[step].action.inputs() {
-        let Some(info) = model_info(plan, input.step) else { continue };
-        if !["model", "models"].contains(&input.key) {
+/// The steps behind a key, with what is known of the model in each.
+fn models<'p>(plan: &'p Plan, step: usize, keys: &[&str]) -> Vec<(&'p Input, &'p str, ModelInfo)> {
+    let inputs = plan.steps[step].action.inputs().into_iter().filter(|input| keys.contains(&input.key));
+    let known = |input: &'p Input| {
+        let info = model_info(plan, input.step)?;
+        Some((input, plan.steps[input.step].name.as_str(), info))
+    };
+    inputs.filter_map(known).collect()
+}
+
+/// What a screen asks for has to fit what its model answers.
+fn check_screen(plan: &Plan, step: usize, screen: &Screen, problems: &mut Vec<Diagnostic>) {
+    for (input, name, info) in models(plan, step, &["model"]) {
+        let answers = in_words(info.answers);
+        let mut problem = |title: String, help: &str| {
+            problems.push(Diagnostic::error(input.at.clone(), title).help(help));
+        };
+        if info.answers == Answers::Samples {
+            problem(
+                format!(
+                    "`{name}` answers with {answers}; a screen takes profiles, population means or gene scores"
+                ),
+                "take another model",
+            );
             continue;
         }
-        let name = &plan.steps[input.step].name;
-        if info.answers != Answers::Profiles {
-            let title = format!(
-                "`{name}` answers with {}; profiles of cells are needed here",
-                in_words(info.answers)
+        if info.answers == Answers::GeneScores {
+            if screen.has_impacts() {
+                let help = "leave `impact` out: knockouts are ranked by the root mean square of their scores";
+                problem(format!("`{name}` answers with {answers}, which `impact` cannot compare"), help);
+            }
+        } else if !screen.has_impacts() {
+            let title = "a screen needs `impact`: a metric, such as \"bray-curtis\"";
+            problems.push(Diagnostic::error(plan.steps[step].at.clone(), title));
+            continue;
+        }
+        if info.answers == Answers::Profiles {
+            continue;
+        }
+        if screen.is_anchored() {
+            problem(
+                format!("`{name}` answers with {answers}, which cannot be anchored to cells"),
+                "leave `anchor` out",
             );
+        }
+        if let Some(strategy) = screen.adaptive_strategy() {
+            let title =
+                format!("`{strategy}` asks for impacts in cells, and `{name}` answers with {answers}");
+            problem(title, "take a strategy that proposes once");
+        }
+    }
+}
+
+/// What an evaluation compares has to be there in the models' answers.
+fn check_evaluation(plan: &Plan, step: usize, evaluate: &Evaluate, problems: &mut Vec<Diagnostic>) {
+    for (input, name, info) in models(plan, step, &["models"]) {
+        let fits = match info.answers {
+            Answers::Profiles => true,
+            Answers::Samples => false,
+            Answers::Means | Answers::GeneScores => !evaluate.is_mapping(),
+        };
+        if !fits {
+            let answers = in_words(info.answers);
+            let title = format!("`{name}` answers with {answers}; profiles of cells are needed here");
             problems.push(Diagnostic::error(input.at.clone(), title));
-        } else if mapping && info.sees_expression {
+        } else if evaluate.is_mapping() && info.sees_expression {
             let title =
                 format!("`{name}` sees the cell that it is to predict, so its score would mean nothing");
             problems.push(
@@ -78,15 +129,50 @@ fn check_models(plan: &Plan, step: usize, problems: &mut Vec<Diagnostic>) {
             );
         }
     }
+    for input in plan.steps[step].action.inputs().into_iter().filter(|input| input.key == "screens") {
+        for (_, name, info) in models(plan, input.step, &["model"]) {
+            if info.answers != Answers::Profiles {
+                let title = format!(
+                    "`{}` screens `{name}`, which answers with {}: it has no impacts in cells",
+                    plan.steps[input.step].name,
+                    in_words(info.answers)
+                );
+                let help = "evaluate the model: `models` with `truth`, cells with measured perturbations";
+                problems.push(Diagnostic::error(input.at.clone(), title).help(help));
+            }
+        }
+    }
 }
 
-/// What is called the truth has to be one: a screen of what a simulator knows.
+/// Cells with measured perturbations have been read as such by a `prepare` on their way.
+fn check_labelled(plan: &Plan, input: &Input, who: &str, problems: &mut Vec<Diagnostic>) {
+    let prepares = |step: usize| match &plan.steps[step].action {
+        Action::Prepare(prepare) => prepare.reads_perturbations(),
+        _ => false,
+    };
+    let (mut on_the_way, mut next) = (vec![input.step], 0);
+    while let Some(&step) = on_the_way.get(next) {
+        if prepares(step) {
+            return;
+        }
+        on_the_way.extend(plan.upstream(step));
+        next += 1;
+    }
+    let title = format!("{who}, and which these are in `{}` is not known", plan.steps[input.step].name);
+    let help = "name their annotation in a `prepare` step: perturbation = \"perturbation\"";
+    problems.push(Diagnostic::error(input.at.clone(), title).help(help));
+}
+
+/// What is called the truth has to be one: a screen of what a simulator knows, or measured perturbations.
 fn check_truth(plan: &Plan, step: usize, problems: &mut Vec<Diagnostic>) {
     for input in plan.steps[step].action.inputs().into_iter().filter(|input| input.key == "truth") {
         let screen = &plan.steps[input.step];
+        if !matches!(screen.action, Action::Screen(_)) {
+            check_labelled(plan, input, "models are compared with measured perturbations", problems);
+            continue;
+        }
         let models = screen.action.inputs().into_iter().filter(|input| input.key == "model");
-        let of_a_model =
-            |m: &&crate::pipeline::Input| !matches!(plan.steps[m.step].action, Action::Simulate(_));
+        let of_a_model = |m: &&Input| !matches!(plan.steps[m.step].action, Action::Simulate(_));
         if let Some(model) = models.into_iter().find(of_a_model) {
             let title = format!(
                 "`{}` screens the model `{}`, which is no truth",

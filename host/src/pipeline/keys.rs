@@ -199,6 +199,12 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// As [`text`](Self::text), and a problem when it is missing.
+    pub fn required_text(&mut self, key: &'static str, what: &str) -> Option<String> {
+        self.missing(key, what);
+        self.text(key)
+    }
+
     /// One of several words.
     pub fn word(&mut self, key: &'static str, words: &[&'static str]) -> Option<&'static str> {
         let text = self.text(key)?;

@@ -1,7 +1,7 @@
 //! Calls into plugins: the host's data as records of the border, errors with the plugin's name.
 
 use super::load::{Home, Plugin};
-use super::manifest::{Component, ModelInfo, Scale};
+use super::manifest::{Answers, Component, ModelInfo, Scale};
 use super::remote;
 use super::services::Services;
 use super::worker::Worker;
@@ -157,26 +157,41 @@ pub struct Model {
     info: ModelInfo,
 }
 
+/// Cells as a model learns from them.
+pub struct Lesson {
+    /// The cells.
+    pub cells: Arc<Cells>,
+    /// The measured perturbation of each, row `i` that of cell `i`, for a model that learns from them.
+    pub perturbations: Option<Knockouts>,
+}
+
+impl Lesson {
+    /// The cells alone.
+    pub fn of(cells: Arc<Cells>) -> Self {
+        Self { cells, perturbations: None }
+    }
+}
+
 /// What a model learns from.
 pub struct Training<'a> {
     /// The training cells.
-    pub cells: &'a Cells,
+    pub train: &'a Lesson,
     /// Held-out cells.
-    pub validation: Option<&'a Cells>,
+    pub validation: Option<&'a Lesson>,
 }
 
 impl abi::TrainingApi for Training<'_> {
     fn cells(&self) -> CellsView<'_> {
-        cells_view(self.cells)
+        cells_view(&self.train.cells)
     }
     fn validation(&self) -> ROption<CellsView<'_>> {
-        self.validation.map(cells_view).into()
+        self.validation.map(|lesson| cells_view(&lesson.cells)).into()
     }
     fn perturbations(&self) -> ROption<KnockoutsRef<'_>> {
-        RNone
+        self.train.perturbations.as_ref().map(knockouts_ref).into()
     }
     fn validation_perturbations(&self) -> ROption<KnockoutsRef<'_>> {
-        RNone
+        self.validation.and_then(|lesson| lesson.perturbations.as_ref()).map(knockouts_ref).into()
     }
     fn network(&self) -> ROption<ArrowPair> {
         RNone
@@ -264,10 +279,11 @@ impl Fitted {
         &self.name
     }
 
-    /// The profile for each knockout, closed; shape knockouts × genes, row after row, written to `out`.
+    /// The answer for each knockout; shape knockouts × genes, row after row, written to `out`: closed profiles of
+    /// cells or of the population, or gene scores.
     ///
     /// # Errors
-    /// What the plugin reports; a value that is negative or not finite, naming cell, knockout and gene.
+    /// What the plugin reports; a value that is not finite, or negative in a profile, naming cell, knockout and gene.
     pub fn predict(
         &self,
         host: &Services,
@@ -275,29 +291,79 @@ impl Fitted {
         knockouts: &Knockouts,
         out: &mut [f32],
     ) -> Result<()> {
-        let query = Query { cells, knockouts };
-        // A row that the plugin forgets to write shows as not a number, not as an earlier answer.
-        out.fill(f32::NAN);
-        let values = MatMut::from_rows(out, knockouts.len(), cells.n_genes());
-        let record = abi::QueryApi_TO::from_ptr(&query, TD_Opaque);
-        answered(
-            &self.name,
-            host,
-            self.inner.predict(host.host_ref(), record, Answer { values, spread: RNone }),
-        )?;
+        self.ask(host, cells, knockouts, out, None)?;
         for (i, row) in out.chunks_exact_mut(cells.n_genes().max(1)).enumerate() {
-            self.finish_row(row, &cells.var.names).with_context(|| {
-                let cell = &cells.obs.names[knockouts.cell[i] as usize];
-                let label = knockouts.label(i, &cells.var.names);
-                let what = if label.is_empty() { "as it is".into() } else { format!("without {label}") };
-                format!("{}: the answer for cell {cell} {what}", self.name)
-            })?;
+            self.finish_row(row, &cells.var.names).with_context(|| self.whose(i, cells, knockouts))?;
         }
         Ok(())
     }
 
+    /// As [`predict`](Self::predict), and the standard deviation of each value as a part of that value, NaN where
+    /// the model gives none: for profiles of the population.
+    pub fn predict_with_spread(
+        &self,
+        host: &Services,
+        cells: &Cells,
+        knockouts: &Knockouts,
+        (out, spread): (&mut [f32], &mut [f32]),
+    ) -> Result<()> {
+        self.ask(host, cells, knockouts, out, Some(spread))?;
+        let genes = cells.n_genes().max(1);
+        for (i, (row, spread)) in out.chunks_exact_mut(genes).zip(spread.chunks_exact_mut(genes)).enumerate()
+        {
+            let relative = |(deviation, &value): (&mut f32, &f32)| {
+                // d ln(exp(v) − 1) / dv on the log1p scale; 1 / v on the others.
+                *deviation *= if self.info.scale == Scale::Log1pCp10k {
+                    value.exp() / value.exp_m1()
+                } else {
+                    1.0 / value
+                };
+            };
+            spread.iter_mut().zip(row.iter()).for_each(relative);
+            self.finish_row(row, &cells.var.names).with_context(|| self.whose(i, cells, knockouts))?;
+        }
+        Ok(())
+    }
+
+    fn ask(
+        &self,
+        host: &Services,
+        cells: &Cells,
+        knockouts: &Knockouts,
+        out: &mut [f32],
+        spread: Option<&mut [f32]>,
+    ) -> Result<()> {
+        let query = Query { cells, knockouts };
+        let (rows, genes) = (knockouts.len(), cells.n_genes());
+        // A row that the plugin forgets to write shows as not a number, not as an earlier answer.
+        let blank = |values: &mut [f32]| values.fill(f32::NAN);
+        blank(out);
+        let spread = spread.map(|values| {
+            blank(values);
+            MatMut::from_rows(values, rows, genes)
+        });
+        let answer = Answer { values: MatMut::from_rows(out, rows, genes), spread: spread.into() };
+        let record = abi::QueryApi_TO::from_ptr(&query, TD_Opaque);
+        answered(&self.name, host, self.inner.predict(host.host_ref(), record, answer))
+    }
+
+    /// Whose answer row `i` is, for errors.
+    fn whose(&self, i: usize, cells: &Cells, knockouts: &Knockouts) -> String {
+        let whom = match knockouts.cell.get(i) {
+            Some(&cell) => format!("cell {}", cells.obs.names[cell as usize]),
+            None => "the population".into(),
+        };
+        let label = knockouts.label(i, &cells.var.names);
+        let what = if label.is_empty() { "as it is".into() } else { format!("without {label}") };
+        format!("{}: the answer for {whom} {what}", self.name)
+    }
+
     /// Checks a row and closes it where the model's scale says so.
     fn finish_row(&self, row: &mut [f32], genes: &[String]) -> Result<()> {
+        if self.info.answers == Answers::GeneScores {
+            let bad = row.iter().position(|v| !v.is_finite());
+            return bad.map_or(Ok(()), |j| bail!("expected a score, found {} for gene {}", row[j], genes[j]));
+        }
         if self.info.scale == Scale::Log1pCp10k {
             row.iter_mut().for_each(|v| *v = v.exp_m1());
         }
@@ -444,11 +510,13 @@ pub struct Metric {
     name: String,
 }
 
+#[derive(Clone, Copy)]
 struct Comparison<'a> {
     before: MatRef<'a>,
     after: MatRef<'a>,
     observed: Option<MatRef<'a>>,
     knockouts: Option<&'a Knockouts>,
+    panel: Option<&'a Knockouts>,
 }
 
 impl abi::ComparisonApi for Comparison<'_> {
@@ -467,6 +535,9 @@ impl abi::ComparisonApi for Comparison<'_> {
     fn controls(&self) -> ROption<MatRef<'_>> {
         RNone
     }
+    fn panel(&self) -> ROption<KnockoutsRef<'_>> {
+        self.panel.map(knockouts_ref).into()
+    }
 }
 
 impl Metric {
@@ -483,8 +554,22 @@ impl Metric {
         observed: Option<MatRef<'_>>,
         knockouts: Option<&Knockouts>,
     ) -> Result<Vec<f64>> {
-        let mut scores = vec![f64::NAN; after.rows()];
-        let comparison = Comparison { before, after, observed, knockouts };
+        self.score(host, Comparison { before, after, observed, knockouts, panel: None })
+    }
+
+    /// One score for each perturbation of a panel, from measured (before) and predicted (after) effects,
+    /// perturbations × genes; NaN where there is no value.
+    pub fn score_panel(
+        &self,
+        host: &Services,
+        (before, after): (MatRef<'_>, MatRef<'_>),
+        panel: &Knockouts,
+    ) -> Result<Vec<f64>> {
+        self.score(host, Comparison { before, after, observed: None, knockouts: None, panel: Some(panel) })
+    }
+
+    fn score(&self, host: &Services, comparison: Comparison<'_>) -> Result<Vec<f64>> {
+        let mut scores = vec![f64::NAN; comparison.after.rows()];
         let record = abi::ComparisonApi_TO::from_ptr(&comparison, TD_Opaque);
         answered(
             &self.name,
@@ -569,7 +654,7 @@ fn copy_cells(view: &CellsView<'_>) -> Result<Cells> {
     let info = &view.info;
     let obs = copy_frame(("cell", x.n_rows()), |i| info.cell_name(i), info.obs_names(), |n| info.obs(n))?;
     let var = copy_frame(("gene", x.n_cols), |j| info.gene_name(j), info.var_names(), |n| info.var(n))?;
-    let cells = Cells { x, obs, var, ids: view.ids.to_vec(), library: view.library.to_vec() };
+    let cells = Cells { x, obs, var, ids: view.ids.to_vec(), library: view.library.to_vec(), measured: None };
     check_values(&cells)?;
     Ok(cells)
 }

@@ -1,5 +1,6 @@
 //! An evaluation: models against cells they have not seen, or screens against the truth; baselines beside them.
 
+mod effects;
 mod impacts;
 mod mapping;
 mod scores;
@@ -23,6 +24,8 @@ pub struct Evaluate {
 enum Subject {
     /// Predicted against observed profiles.
     Mapping { models: Vec<Input>, cells: Vec<Input> },
+    /// Predicted against measured effects.
+    Effects { models: Vec<Input>, truth: Vec<Input>, cells: Vec<Input>, min_cells: usize },
     /// Predicted against true impacts.
     Impacts { screens: Vec<Input>, truth: Vec<Input>, strata: Vec<String> },
 }
@@ -38,10 +41,17 @@ pub struct Judge {
 }
 
 impl Evaluate {
-    /// Keys: `models` and `cells`, or `screens` and `truth` (and `strata`); `metrics`, `baselines`.
+    /// Keys: `models` and `cells`, or `models` and `truth` (and `cells`, `min_cells`), or `screens` and `truth` (and
+    /// `strata`); `metrics`, `baselines`.
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
         let (models, screens) = (keys.node("models").is_some(), keys.node("screens").is_some());
         let subject = match (models, screens) {
+            (true, false) if keys.node("truth").is_some() => Subject::Effects {
+                models: keys.inputs("models", &[PortType::Model]),
+                truth: keys.inputs("truth", &[PortType::Cells]),
+                cells: keys.inputs("cells", &[PortType::Cells]),
+                min_cells: keys.count("min_cells", 1).map_or(FEWEST_CELLS, |n| n as usize),
+            },
             (true, false) => Subject::Mapping {
                 models: keys.inputs("models", &[PortType::Model]),
                 cells: keys.required_inputs(
@@ -56,7 +66,7 @@ impl Evaluate {
                 strata: keys.texts("strata").unwrap_or_default(),
             },
             _ => {
-                let title = "an evaluation has `models` and `cells`, or `screens` and `truth`";
+                let title = "an evaluation has `models` and `cells` or `truth`, or `screens` and `truth`";
                 keys.give_up(Diagnostic::error(keys.place(), title));
                 return None;
             }
@@ -75,22 +85,7 @@ impl Evaluate {
             let at = keys.place_of("metrics");
             keys.problem(Diagnostic::error(at, "`metrics` is empty: name one"));
         }
-        for call in &metrics {
-            if call.component.metric_info().shape != Shape::Row {
-                let title = format!("`{}` does not score single rows", call.component.id);
-                keys.problem(Diagnostic::error(call.at.clone(), title));
-            }
-            if !mapping && !call.component.metric_info().vectors {
-                let title = format!("`{}` compares profiles, not impacts", call.component.id);
-                let problem = Diagnostic::error(call.at.clone(), title);
-                keys.problem(problem.help("a correlation fits, or mae, mse, bray-curtis"));
-            }
-            if let Some(part) = call.needs_other_than(&["before", "after"]) {
-                let title =
-                    format!("`{}` needs {part}, which an evaluation does not have", call.component.id);
-                keys.problem(Diagnostic::error(call.at.clone(), title));
-            }
-        }
+        metrics.iter().for_each(|call| check_metric(call, &subject, keys));
         let baselines = match keys.calls("baselines", Kind::Model, &mut |_| {}) {
             Some(calls) => calls,
             None if keys.node("baselines").is_some() => return None,
@@ -106,6 +101,9 @@ impl Evaluate {
     pub fn inputs(&self) -> Vec<&Input> {
         match &self.subject {
             Subject::Mapping { models, cells } => models.iter().chain(cells).collect(),
+            Subject::Effects { models, truth, cells, .. } => {
+                models.iter().chain(truth).chain(cells).collect()
+            }
             Subject::Impacts { screens, truth, .. } => screens.iter().chain(truth).collect(),
         }
     }
@@ -115,11 +113,26 @@ impl Evaluate {
         let describe = |calls: &[Call]| -> Json {
             calls.iter().map(|c| json!({ "name": c.name, "component": c.describe() })).collect()
         };
-        let strata = match &self.subject {
-            Subject::Mapping { .. } => &vec![],
-            Subject::Impacts { strata, .. } => strata,
-        };
-        json!({ "metrics": describe(&self.metrics), "baselines": describe(&self.baselines), "strata": strata })
+        let mut spec = json!({ "metrics": describe(&self.metrics), "baselines": describe(&self.baselines) });
+        match &self.subject {
+            Subject::Mapping { .. } => spec["strata"] = json!([]),
+            Subject::Effects { min_cells, .. } => spec["min_cells"] = json!(min_cells),
+            Subject::Impacts { strata, .. } => spec["strata"] = json!(strata),
+        }
+        spec
+    }
+
+    /// Whether it compares predicted with observed profiles of the same cells.
+    pub fn is_mapping(&self) -> bool {
+        matches!(self.subject, Subject::Mapping { .. })
+    }
+
+    /// See [`super::Action::cell_keys`].
+    pub fn cell_keys(&self) -> &'static [&'static str] {
+        match self.subject {
+            Subject::Effects { .. } => &["truth", "cells"],
+            _ => &["cells"],
+        }
     }
 
     /// See [`super::Action::calls`].
@@ -132,12 +145,17 @@ impl Evaluate {
         let judges: Vec<Judge> = self.metrics.iter().map(|call| judge(call, cx)).collect::<Result<_>>()?;
         let (rows, extra) = match &self.subject {
             Subject::Mapping { .. } => mapping::scores(self, &judges, cx)?,
+            Subject::Effects { min_cells, .. } => effects::scores(self, &judges, *min_cells, cx)?,
             Subject::Impacts { strata, .. } => impacts::scores(self, &judges, strata, cx)?,
         };
         cx.write("scores.csv", &scores::write_csv(&rows)?)?;
-        let mapping = matches!(self.subject, Subject::Mapping { .. });
+        let kind = match self.subject {
+            Subject::Mapping { .. } => "mapping",
+            Subject::Effects { .. } => "effects",
+            Subject::Impacts { .. } => "impacts",
+        };
         let summary = json!({
-            "headline": scores::headline(&rows), "kind": if mapping { "mapping" } else { "impacts" },
+            "headline": scores::headline(&rows), "kind": kind,
             "scores": rows, "verdicts": scores::verdicts(&rows), "points": extra,
         });
         cx.write("evaluation.json", &json_bytes(&summary)?)?;
@@ -149,12 +167,47 @@ impl Evaluate {
         let Some((train, validation)) = training_cells(model, cx)? else { return Ok(vec![]) };
         let fit = |call: &Call| {
             cx.check()?;
-            let fitted = Fit::fit_other(call, &train, validation.as_deref(), &cx.services);
+            let fitted = Fit::fit_other(call, train.clone(), validation.clone(), &cx.services);
             Ok((call.name.clone(), fitted.with_context(|| format!("baseline `{}`", call.name))?))
         };
-        self.baselines.iter().map(fit).collect()
+        // A baseline that learns from labels has none to learn from in unlabelled cells.
+        let can = |call: &&Call| train.measured.is_some() || !call.component.model_info().needs_labels;
+        self.baselines.iter().filter(can).map(fit).collect()
     }
 }
+
+/// A metric has to fit what is compared.
+fn check_metric(call: &Call, subject: &Subject, keys: &mut Keys<'_>) {
+    let (id, info) = (&call.component.id, call.component.metric_info());
+    let mut problem = |title: String, help: &str| {
+        let problem = Diagnostic::error(call.at.clone(), title);
+        keys.problem(if help.is_empty() { problem } else { problem.help(help) });
+    };
+    let panel = info.shape == Shape::Panel;
+    let (given, compared) = match subject {
+        Subject::Mapping { .. } => (&["before", "after"][..], None),
+        Subject::Effects { .. } => (&["before", "after", "panel"][..], Some("effects")),
+        Subject::Impacts { .. } => (&["before", "after"][..], Some("impacts")),
+    };
+    if panel && !matches!(subject, Subject::Effects { .. }) {
+        let help = "give `models` and, as `truth`, cells with measured perturbations";
+        problem(format!("`{id}` scores panels of measured perturbations"), help);
+        return;
+    }
+    if info.shape != Shape::Row && !panel {
+        problem(format!("`{id}` does not score single rows"), "");
+    }
+    if let Some(compared) = compared.filter(|_| !panel && !info.vectors) {
+        let help = "a correlation fits, or mae, mse, bray-curtis";
+        problem(format!("`{id}` compares profiles, not {compared}"), help);
+    }
+    if let Some(part) = call.needs_other_than(given) {
+        problem(format!("`{id}` needs {part}, which an evaluation does not have"), "");
+    }
+}
+
+/// Perturbations measured in fewer cells are not scored unless the pipeline says so.
+const FEWEST_CELLS: usize = 10;
 
 /// The models in groups that learned from the same cells.
 fn by_training<'c>(models: &'c [Chosen], cx: &StepCx<'_>) -> Result<Vec<Vec<&'c Chosen>>> {

@@ -2,9 +2,9 @@
 
 use crate::data::{Cells, Csr};
 use crate::pipeline::{Call, Input, Keys, PortType};
-use crate::plugin::{Fitted, Kind, Model, Services, Training};
+use crate::plugin::{Fitted, Kind, Lesson, Model, Services, Training};
 use crate::run::{Outputs, StepCx, write_csv};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,29 +60,25 @@ impl Fit {
 
     /// Fits; writes the model and what it tells about itself.
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
-        let train = cx.cells("train")?;
+        let train = lesson(cx.cells("train")?, &self.call, "training", &cx.services)?;
         let validation = cx.optional_cells("validation")?;
-        check_training(&train, "training")?;
-        if let Some(validation) = &validation {
-            check_training(validation, "validation")?;
-            ensure!(
-                validation.var.names == train.var.names,
-                "the validation cells have other genes than the training cells"
-            );
-        }
-        let training = Training { cells: &train, validation: validation.as_deref() };
+        let validation =
+            validation.map(|cells| lesson(cells, &self.call, "validation", &cx.services)).transpose()?;
+        let training = Training { train: &train, validation: validation.as_ref() };
+        check_genes(&training)?;
         let fitted = self.model(&cx.services)?.fit(&cx.services, &training)?;
+        let train = train.cells;
         cx.write(MODEL, fitted.save(&cx.services)?.as_slice())?;
         for (name, table) in fitted.tables(&cx.services)? {
             cx.write(&format!("{name}.csv"), &write_csv(&table)?)?;
         }
         let about = json!({ "component": self.call.describe(), "genes": train.var.names });
         cx.write(ABOUT, &crate::run::json_bytes(&about)?)?;
-        let held = validation.as_ref().map(|v| format!(", {} held out", v.len())).unwrap_or_default();
+        let held = validation.as_ref().map(|v| format!(", {} held out", v.cells.len())).unwrap_or_default();
         let summary = json!({
             "headline": format!("fitted to {} cells × {} genes{held}", train.len(), train.n_genes()),
             "model": self.call.full_name(), "cells": train.len(), "genes": train.n_genes(),
-            "validation": validation.map(|v| v.len()),
+            "validation": validation.map(|v| v.cells.len()),
         });
         let model = FittedModel { fitted, genes: Some(train.var.names.clone()) };
         Ok(Outputs { model: Some(Arc::new(model)), summary, ..Outputs::default() })
@@ -101,14 +97,58 @@ impl Fit {
     /// Fits another model, such as a baseline, to the same cells, in memory.
     pub fn fit_other(
         call: &Call,
-        train: &Cells,
-        validation: Option<&Cells>,
+        train: Arc<Cells>,
+        validation: Option<Arc<Cells>>,
         services: &Services,
     ) -> Result<FittedModel> {
         let model = call.plugin.model(&call.component, &call.params_json(), services)?;
-        let fitted = model.fit(services, &Training { cells: train, validation })?;
-        Ok(FittedModel { fitted, genes: Some(train.var.names.clone()) })
+        let train = lesson(train, call, "training", services)?;
+        let validation = validation.map(|cells| lesson(cells, call, "validation", services)).transpose()?;
+        let fitted = model.fit(services, &Training { train: &train, validation: validation.as_ref() })?;
+        Ok(FittedModel { fitted, genes: Some(train.cells.var.names.clone()) })
     }
+}
+
+/// What a model may learn from these cells: one that learns from labels all of them, with the perturbation of each;
+/// any other the controls, since it would take perturbed cells for wild-type ones.
+fn lesson(cells: Arc<Cells>, call: &Call, what: &str, host: &Services) -> Result<Lesson> {
+    let needs_labels = call.component.model_info().needs_labels;
+    let lesson = match &cells.measured {
+        None if needs_labels => bail!(
+            "{} learns from measured perturbations, and those of the {what} cells are not known: name their \
+             annotation in `prepare` (`perturbation = \"…\"`)",
+            call.full_name()
+        ),
+        None => Lesson::of(cells),
+        Some(measured) if needs_labels => {
+            let (rows, knockouts) = cells.labelled(measured);
+            let left = cells.len() - rows.len();
+            if left > 0 {
+                host.warn(format!("{left} {what} cells have a perturbation of unknown genes: left out"));
+            }
+            Lesson { cells: Arc::new(cells.select_cells(&rows)), perturbations: Some(knockouts) }
+        }
+        Some(_) => {
+            let controls = cells.controls();
+            ensure!(!controls.is_empty(), "no {what} cell is a control");
+            Lesson::of(if controls.len() == cells.len() {
+                cells
+            } else {
+                Arc::new(cells.select_cells(&controls))
+            })
+        }
+    };
+    check_training(&lesson.cells, what)?;
+    Ok(lesson)
+}
+
+fn check_genes(training: &Training<'_>) -> Result<()> {
+    let same = |lesson: &Lesson| lesson.cells.var.names == training.train.cells.var.names;
+    ensure!(
+        training.validation.is_none_or(same),
+        "the validation cells have other genes than the training cells"
+    );
+    Ok(())
 }
 
 fn check_training(cells: &Cells, what: &str) -> Result<()> {

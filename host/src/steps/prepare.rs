@@ -1,11 +1,15 @@
 //! Chosen cells and genes: which cells (`where`, `not`), which genes (`genes`), and what shares are parts of.
 
+mod perturbation;
+
 use crate::data::{Cells, Column, Frame};
 use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, Place, PortType, Value, nearest};
 use crate::run::{Outputs, StepCx};
 use anyhow::{Context, Result, bail, ensure};
+use perturbation::Labels;
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What is kept.
 pub struct Prepare {
@@ -15,6 +19,7 @@ pub struct Prepare {
     genes: GeneChoice,
     min_genes: u64,
     close_by_library: bool,
+    perturbation: Option<Labels>,
 }
 
 /// A condition on one annotation of the cells.
@@ -49,7 +54,7 @@ struct GeneChoice {
 pub const OTHER_GENES: &str = "(other genes)";
 
 impl Prepare {
-    /// Keys: `from`, `where`, `not`, `genes`, `cells`, `close`.
+    /// Keys: `from`, `where`, `not`, `genes`, `cells`, `close`, `perturbation`.
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
         let from = keys.required_inputs("from", &[PortType::Cells], "the cells to choose from");
         let keep = conditions("where", keys);
@@ -57,7 +62,8 @@ impl Prepare {
         let genes = keys.inner("genes", GeneChoice::resolve).unwrap_or_default();
         let min_genes = keys.inner("cells", |k| k.count("min_genes", 0)).flatten().unwrap_or(1);
         let close_by_library = keys.word("close", &["genes", "library"]) == Some("library");
-        Some(Self { from, keep, drop, genes, min_genes, close_by_library })
+        let perturbation = Labels::resolve(keys);
+        Some(Self { from, keep, drop, genes, min_genes, close_by_library, perturbation })
     }
 
     /// See [`super::Action::inputs`].
@@ -77,7 +83,13 @@ impl Prepare {
             },
             "cells": { "min_genes": self.min_genes },
             "close": if self.close_by_library { "library" } else { "genes" },
+            "perturbation": self.perturbation.as_ref().map(Labels::spec),
         })
+    }
+
+    /// Whether it says which perturbation was measured in each cell.
+    pub fn reads_perturbations(&self) -> bool {
+        self.perturbation.is_some()
     }
 
     /// None.
@@ -93,6 +105,10 @@ impl Prepare {
     /// Chooses; writes what was chosen, in numbers.
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
         let all = cx.cells("from")?;
+        let all = match &self.perturbation {
+            Some(labels) => Arc::new(labels.read(&all, &cx.services)?),
+            None => all,
+        };
         let rows = self.choose_cells(&all, cx)?;
         let cells = all.select_cells(&rows);
         let genes = self.genes.choose(&cells)?;
@@ -110,17 +126,24 @@ impl Prepare {
         if self.close_by_library {
             chosen = with_other_genes(&chosen);
         }
+        let perturbed = chosen.measured.as_ref().map(|m| {
+            let (perturbations, controls) = (m.cells_by_perturbation().len(), chosen.controls().len());
+            format!(", {perturbations} perturbations and {controls} controls")
+        });
         let headline = format!(
-            "{} of {} cells × {} of {} genes",
+            "{} of {} cells × {} of {} genes{}",
             chosen.len(),
             all.len(),
             chosen.n_genes(),
-            all.n_genes()
+            all.n_genes(),
+            perturbed.unwrap_or_default()
         );
         let summary = json!({
             "headline": headline, "cells": chosen.len(), "cells_before": all.len(), "cells_with_too_few_genes": dropped,
             "genes": chosen.n_genes(), "genes_before": all.n_genes(),
             "median_genes_expressed": median_expressed(&chosen),
+            "perturbations": chosen.measured.as_ref().map(|m| m.cells_by_perturbation().len()),
+            "controls": chosen.measured.as_ref().map(|_| chosen.controls().len()),
         });
         cx.write("prepare.json", &crate::run::json_bytes(&summary)?)?;
         Ok(Outputs { summary, ..Outputs::of_cells("cells", chosen) })
@@ -297,7 +320,8 @@ impl GeneChoice {
 
     /// The columns that are kept, ascending.
     fn choose(&self, cells: &Cells) -> Result<Vec<usize>> {
-        let always = find_genes(&cells.var, &self.always, "genes.always")?;
+        let mut always = find_genes(&cells.var, &self.always, "genes.always")?;
+        always.extend(measured_targets(cells));
         let mut pool: Vec<usize> = match self.only_names()? {
             Some(only) => find_genes(&cells.var, &only, "genes.only")?,
             None => (0..cells.n_genes()).collect(),
@@ -339,6 +363,14 @@ pub fn find_genes(var: &Frame, names: &[String], whose: &str) -> Result<Vec<usiz
         })
     };
     names.iter().map(find).collect()
+}
+
+/// The targets of the cells' measured perturbations: without them nothing could be said of these.
+fn measured_targets(cells: &Cells) -> Vec<usize> {
+    let column = cells.var.index();
+    let perturbations = cells.measured.iter().flat_map(|m| m.cells_by_perturbation());
+    let targets = perturbations.flat_map(|(p, _)| p.targets.iter().flatten());
+    targets.filter_map(|name| column.get(name.as_str()).map(|&j| j as usize)).collect()
 }
 
 fn cells_expressing(cells: &Cells) -> Vec<usize> {

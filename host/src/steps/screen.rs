@@ -3,10 +3,12 @@
 mod effects;
 mod genes;
 mod impacts;
+mod population;
 mod table;
 
 pub use genes::quantile;
 pub use impacts::{generic_only, make_null as null_profile};
+pub use population::{Effects, effects as population_effects};
 pub use table::ImpactTable;
 
 use super::FittedModel;
@@ -14,7 +16,7 @@ use super::prepare::OTHER_GENES;
 use crate::data::{Cells, Csr, Knockouts};
 use crate::formats::h5ad;
 use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, PortType, Value};
-use crate::plugin::{Kind, Levels, Metric, Scope, Services, Shape, Strategy, is_name};
+use crate::plugin::{Answers, Kind, Levels, Metric, Scope, Services, Shape, Strategy, is_name};
 use crate::run::{Outputs, StepCx, json_bytes};
 use anyhow::{Result, bail};
 use serde_json::{Value as Json, json};
@@ -129,6 +131,9 @@ impl Screen {
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
         let model = cx.model("model")?;
         let cells = model.align(cx.cells("cells")?, &cx.services)?;
+        if model.fitted.info().answers != Answers::Profiles {
+            return population::run(self, &model, &cells, cx);
+        }
         let measures = self.measures(&cx.services)?;
         let strategy = self.strategy(&cx.services)?;
         let shot =
@@ -140,8 +145,7 @@ impl Screen {
         }
         let genes = genes::summarise(&table, &cells, self.groups.as_deref())?;
         cx.write("genes.csv", &genes::write_csv(&genes, &cells)?)?;
-        // Rankings for people use the excess over a knockout without consequence, where there is one.
-        let shown = self.impacts.iter().position(|i| i.against.is_null()).unwrap_or(0);
+        let shown = self.shown();
         let (asked, top) = self.effects_of(&table, shown, &cells)?;
         effects::write(&shot, &asked, self.groups.as_deref(), &cx.path("effects.parquet"))?;
         self.write_h5ad(&table, &cells, cx)?;
@@ -154,6 +158,26 @@ impl Screen {
         });
         cx.write("screen.json", &json_bytes(&summary)?)?;
         Ok(Outputs { summary, ..Outputs::default() })
+    }
+
+    /// Whether it says what impacts are.
+    pub fn has_impacts(&self) -> bool {
+        !self.impacts.is_empty()
+    }
+
+    /// The strategy, if it proposes further rounds from impacts.
+    pub fn adaptive_strategy(&self) -> Option<String> {
+        self.knockouts.component.adaptive().then(|| self.knockouts.full_name())
+    }
+
+    /// Whether predictions are anchored to the observed profiles.
+    pub fn is_anchored(&self) -> bool {
+        self.anchor.is_some()
+    }
+
+    /// The impact for people: the excess over a knockout without consequence, where there is one.
+    fn shown(&self) -> usize {
+        self.impacts.iter().position(|i| i.against.is_null()).unwrap_or(0)
     }
 
     /// The strategy, made.
@@ -237,6 +261,15 @@ pub struct Measure {
     wants_observed: bool,
 }
 
+impl Measure {
+    /// For the manifest of the impacts.
+    fn describe(&self, impact: &Impact) -> Json {
+        json!({ "column": self.column, "metric": impact.call.full_name(), "with": impact.call.params.written,
+            "against": impact.against.word(), "strongest": impact.strongest(),
+            "removes_genes": impact.removes_genes() })
+    }
+}
+
 /// Everything that computing impacts needs.
 #[derive(Clone, Copy)]
 pub struct Shot<'a> {
@@ -301,9 +334,7 @@ fn read_anchor(keys: &mut Keys<'_>) -> Option<f64> {
 
 fn read_impacts(keys: &mut Keys<'_>, anchored: bool) -> Option<Vec<Impact>> {
     if keys.node("impact").is_none() {
-        let title = "a screen needs `impact`: a metric, such as \"bray-curtis\"";
-        keys.problem(Diagnostic::error(keys.place(), title));
-        return None;
+        return Some(vec![]); // Whether one is needed depends on the model.
     }
     let words: Vec<&'static str> = AGAINST.iter().map(|(word, _)| *word).collect();
     let mut asked: Vec<Option<&'static str>> = vec![];

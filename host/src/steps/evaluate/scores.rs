@@ -51,7 +51,7 @@ pub struct ScoreRow {
     pub stratum: String,
     /// The score.
     pub value: Option<f64>,
-    /// Lower end of the 95 % interval over cells.
+    /// Lower end of the 95 % interval over cells, or over perturbations.
     pub lower: Option<f64>,
     /// Upper end.
     pub upper: Option<f64>,
@@ -137,7 +137,7 @@ fn flattened(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Resu
     Ok(Scored { value, interval: (value - half, value + half), resampled }.if_cells(blocks.cells()))
 }
 
-/// The mean over cells of each cell's own score. The interval holds 95 % of the resampled means.
+/// The mean over cells of each cell's own score.
 fn per_cell(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Result<Scored> {
     let scores: Vec<f64> = (0..blocks.cells())
         .into_par_iter()
@@ -146,6 +146,11 @@ fn per_cell(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Resul
             score_pair(judge, host, &blocks.truth[cell.clone()], &blocks.predicted[cell])
         })
         .collect::<Result<_>>()?;
+    Ok(mean_of_units(&scores, seed))
+}
+
+/// The mean of the scores of cells, or of perturbations. The interval holds 95 % of the resampled means.
+fn mean_of_units(scores: &[f64], seed: u64) -> Scored {
     let mean = |cells: &mut dyn Iterator<Item = usize>| {
         let (sum, n) =
             cells.map(|i| scores[i]).filter(|s| !s.is_nan()).fold((0.0, 0), |(sum, n), s| (sum + s, n + 1));
@@ -157,7 +162,7 @@ fn per_cell(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Resul
     let mut sorted: Vec<f64> = resampled.iter().copied().filter(|s| !s.is_nan()).collect();
     sorted.sort_by(f64::total_cmp);
     let interval = (quantile(&sorted, 0.025), quantile(&sorted, 0.975));
-    Ok(Scored { value, interval, resampled }.if_cells(blocks.cells()))
+    Scored { value, interval, resampled }.if_cells(scores.len())
 }
 
 /// Cells drawn with replacement. The same number gives the same cells for every contender, so differences pair.
@@ -198,14 +203,47 @@ pub fn score(
             Over::Cells => per_cell(judge, host, &c.blocks, host.seed()),
         })
         .collect::<Result<_>>()?;
+    let who: Vec<(&str, bool)> = contenders.iter().map(|c| (c.name.as_str(), c.baseline)).collect();
+    Ok(compared((data, stratum, over), judge, &who, &scored))
+}
+
+/// A model or a baseline with its score in each of several perturbations.
+pub struct Units {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a baseline.
+    pub baseline: bool,
+    /// Its scores; NaN where there is no value.
+    pub scores: Vec<f64>,
+}
+
+/// The mean scores of all contenders over the same perturbations, compared with the baselines among them.
+pub fn score_units(
+    (data, stratum): (&str, &str),
+    judge: &Judge,
+    units: &[Units],
+    seed: u64,
+) -> Vec<ScoreRow> {
+    let scored: Vec<Scored> = units.iter().map(|u| mean_of_units(&u.scores, seed)).collect();
+    let who: Vec<(&str, bool)> = units.iter().map(|u| (u.name.as_str(), u.baseline)).collect();
+    compared((data, stratum, Over::Cells), judge, &who, &scored)
+}
+
+/// One row for each contender: its name, and whether it is a baseline.
+fn compared(
+    (data, stratum, over): (&str, &str, Over),
+    judge: &Judge,
+    who: &[(&str, bool)],
+    scored: &[Scored],
+) -> Vec<ScoreRow> {
     let beats = |i: usize| {
-        let baselines = (0..contenders.len()).filter(|&b| contenders[b].baseline && b != i);
+        let baselines = (0..who.len()).filter(|&b| who[b].1 && b != i);
         let beaten = baselines.filter(|&b| is_better(&scored[i], &scored[b], &judge.info.direction, over));
-        beaten.map(|b| contenders[b].name.clone()).collect()
+        beaten.map(|b| who[b].0.into()).collect()
     };
-    let row = |(i, contender): (usize, &Contender)| ScoreRow {
+    let row = |(i, &(name, baseline)): (usize, &(&str, bool))| ScoreRow {
         data: data.into(),
-        model: contender.name.clone(),
+        model: name.into(),
         metric: judge.name.clone(),
         stratum: stratum.into(),
         value: finite(scored[i].value),
@@ -213,10 +251,10 @@ pub fn score(
         upper: finite(scored[i].interval.1),
         direction: judge.info.direction.clone(),
         beats: beats(i),
-        baseline: contender.baseline,
-        rivals: contenders.iter().filter(|c| c.baseline).map(|c| c.name.clone()).collect(),
+        baseline,
+        rivals: who.iter().filter(|(_, baseline)| *baseline).map(|(name, _)| (*name).into()).collect(),
     };
-    Ok(contenders.iter().enumerate().map(row).collect())
+    who.iter().enumerate().map(row).collect()
 }
 
 /// A row without interval and comparison.

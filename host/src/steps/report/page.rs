@@ -100,8 +100,8 @@ impl Page {
             self.add("</ul>");
         }
         self.add(
-            "<p class=\"note\">Beating means: the 95 % interval of the paired difference, by a bootstrap over cells, \
-             excludes 0. Not corrected for the number of comparisons.</p>",
+            "<p class=\"note\">Beating means: the 95 % interval of the paired difference, by a bootstrap over cells \
+             (over perturbations where these were measured), excludes 0. Not corrected for the number of comparisons.</p>",
         );
     }
 
@@ -119,12 +119,14 @@ impl Page {
         let first = &summary["shown"];
         let metric = first["metric"].as_str().unwrap_or_default();
         let against = first["against"].as_str().unwrap_or_default();
+        let population = summary["population"] == true;
         let _ = write!(
             self.html,
-            "<h2>Keystone genes: {}</h2><p>{} knockouts in {} cells, predicted by <code>{}</code>. Impact: \
+            "<h2>Keystone genes: {}</h2><p>{} knockouts in {}{} cells, predicted by <code>{}</code>. Impact: \
              <code>{}</code> {}.</p>",
             escape(title),
             summary["knockouts"],
+            if population { "a population of " } else { "" },
             summary["cells"],
             escape(summary["model"].as_str().unwrap_or_default()),
             escape(metric),
@@ -135,9 +137,18 @@ impl Page {
             self.knockouts_only(summary);
             return;
         }
-        self.chart(charts::keystones(genes, "mean impact over the cells that express the gene"));
+        let what = if population {
+            "impact on the population"
+        } else {
+            "mean impact over the cells that express the gene"
+        };
+        self.chart(charts::keystones(genes, what));
         self.gene_table(genes);
         self.always_on(genes);
+        if population {
+            self.add("<p class=\"note\">The model answers for the population as a whole: there are no impacts in cells.</p>");
+            return;
+        }
         self.add("<p class=\"note\">Lines: normal 95 % intervals of the mean over cells; they hold the spread of cells, not the model's own error.</p>");
     }
 
@@ -193,10 +204,10 @@ impl Page {
     }
 
     fn evaluation(&mut self, title: &str, summary: &Json) {
-        let what = if summary["kind"] == "mapping" {
-            "Predicted against observed profiles of cells that the model has not seen"
-        } else {
-            "Predicted against true impacts"
+        let what = match summary["kind"].as_str() {
+            Some("mapping") => "Predicted against observed profiles of cells that the model has not seen",
+            Some("effects") => "Predicted against measured effects of perturbations",
+            _ => "Predicted against true impacts",
         };
         let _ = write!(self.html, "<h2>{what}: {}</h2>", escape(title));
         let rows = list(&summary["scores"]);
@@ -334,6 +345,7 @@ fn in_words(against: &str, removes_genes: bool) -> &'static str {
             "against the same prediction without the gene, closed again: the excess over a knockout without consequence"
         }
         "observed" => "against the observed profile (the gene's own share counts)",
+        "" => "of all genes but those knocked out",
         _ => {
             "against the observed profile without the gene, closed again: the excess over a knockout without consequence"
         }
@@ -345,6 +357,7 @@ fn stratum_in_words(stratum: &str) -> &str {
         "flattened" => "all cells and genes at once",
         "all" => "all knockouts at once",
         "cells" => "cell by cell, mean",
+        "perturbations" => "perturbation by perturbation, mean",
         "genes" => "gene by gene, mean",
         other => other,
     }

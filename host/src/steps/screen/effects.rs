@@ -43,9 +43,14 @@ pub fn write(shot: &Shot<'_>, knockouts: &[Knockouts], groups: Option<&str>, pat
         .par_iter()
         .map(|rows| of_knockout(shot, rows, &members, &group_of))
         .collect::<Result<_>>()?;
-    let tables = if tables.is_empty() { vec![Table::default().finish()?] } else { tables };
+    let tables = if tables.is_empty() { vec![Table::new(OF_PROFILES).finish()?] } else { tables };
     write_parquet(path, &tables)
 }
+
+/// The numbers of effects on profiles.
+pub const OF_PROFILES: &[&str] = &["before", "after", "log2fc", "log2fc_lower", "log2fc_upper", "detection"];
+/// The numbers of effects that are scores.
+pub const OF_SCORES: &[&str] = &["score", "detection"];
 
 fn of_knockout(
     shot: &Shot<'_>,
@@ -63,9 +68,9 @@ fn of_knockout(
         add_block(shot, &rows.select(block.iter().copied()), members, group_of, &mut sums)?;
     }
     let label = rows.label(0, &shot.cells.var.names);
-    let mut table = Table::default();
+    let mut table = Table::new(OF_PROFILES);
     for ((group, _), sums) in members.iter().zip(&sums).filter(|(_, s)| s.n > 0.0) {
-        table.add(&label, group, rows.genes(0), sums, &shot.cells.var.names);
+        sums.tell(&mut table, (&label, group), rows.genes(0), &shot.cells.var.names);
     }
     table.finish()
 }
@@ -148,50 +153,65 @@ impl Sums {
         let error = (relative.max(0.0) / self.n).sqrt() / std::f64::consts::LN_2;
         Some(((a / b).log2(), error))
     }
+
+    /// One row for each gene that the cells express, but for the removed ones.
+    fn tell(&self, table: &mut Table, whose: (&str, &str), removed: &[u32], names: &[String]) {
+        for (j, name) in names.iter().enumerate() {
+            if self.detected[j] == 0.0 || removed.contains(&(j as u32)) {
+                continue;
+            }
+            let fold = self.log2fc(j);
+            let (low, high) = fold.filter(|_| self.n > 1.0).map(interval).unzip();
+            let (before, after) = (Some(self.before[j] / self.n), Some(self.after[j] / self.n));
+            let detection = Some(self.detected[j] / self.n);
+            table.push(whose, name, &[before, after, fold.map(|(x, _)| x), low, high, detection]);
+        }
+    }
 }
 
-#[derive(Default)]
-struct Table {
+/// The normal 95 % interval of a value with its standard error.
+pub fn interval((value, error): (f64, f64)) -> (f64, f64) {
+    let half = 1.959_963_984_540_054 * error;
+    (value - half, value + half)
+}
+
+/// Effects as a table: knockout, group, gene, and numbers.
+pub struct Table {
     knockout: StringBuilder,
     group: StringBuilder,
     gene: StringBuilder,
-    numbers: [Float64Builder; 6],
+    names: &'static [&'static str],
+    numbers: Vec<Float64Builder>,
 }
 
 impl Table {
-    /// One row for each gene that the cells express, but for the removed ones.
-    fn add(&mut self, label: &str, group: &str, removed: &[u32], sums: &Sums, names: &[String]) {
-        for (j, name) in names.iter().enumerate() {
-            if sums.detected[j] == 0.0 || removed.contains(&(j as u32)) {
-                continue;
-            }
-            self.knockout.append_value(label);
-            self.group.append_value(group);
-            self.gene.append_value(name);
-            let fold = sums.log2fc(j);
-            let end = |sign: f64| {
-                fold.filter(|_| sums.n > 1.0).map(|(x, error)| x + sign * 1.959_963_984_540_054 * error)
-            };
-            let row = [
-                Some(sums.before[j] / sums.n),
-                Some(sums.after[j] / sums.n),
-                fold.map(|(x, _)| x),
-                end(-1.0),
-                end(1.0),
-                Some(sums.detected[j] / sums.n),
-            ];
-            self.numbers.iter_mut().zip(row).for_each(|(column, x)| column.append_option(x));
+    /// No rows yet, with these numbers.
+    pub fn new(names: &'static [&'static str]) -> Self {
+        Self {
+            knockout: StringBuilder::new(),
+            group: StringBuilder::new(),
+            gene: StringBuilder::new(),
+            names,
+            numbers: names.iter().map(|_| Float64Builder::new()).collect(),
         }
     }
 
-    fn finish(mut self) -> Result<RecordBatch> {
+    /// Adds the effect of a knockout in a group on a gene.
+    pub fn push(&mut self, (knockout, group): (&str, &str), gene: &str, numbers: &[Option<f64>]) {
+        self.knockout.append_value(knockout);
+        self.group.append_value(group);
+        self.gene.append_value(gene);
+        self.numbers.iter_mut().zip(numbers).for_each(|(column, x)| column.append_option(*x));
+    }
+
+    /// The table.
+    pub fn finish(mut self) -> Result<RecordBatch> {
         let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
             ("knockout", Arc::new(self.knockout.finish()), true),
             ("group", Arc::new(self.group.finish()), true),
             ("gene", Arc::new(self.gene.finish()), true),
         ];
-        let names = ["before", "after", "log2fc", "log2fc_lower", "log2fc_upper", "detection"];
-        for (name, column) in names.into_iter().zip(&mut self.numbers) {
+        for (name, column) in self.names.iter().zip(&mut self.numbers) {
             columns.push((name, Arc::new(column.finish()), true));
         }
         Ok(RecordBatch::try_from_iter_with_nullable(columns)?)

@@ -1,7 +1,7 @@
 //! What a screen says of each gene: over all cells that express it, and in each group of cells.
 
 use super::ImpactTable;
-use crate::data::Cells;
+use crate::data::{Cells, Knockouts};
 use anyhow::{Context, Result};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -30,22 +30,79 @@ const ALL: &str = "all";
 
 /// Summaries by group, then metric, then rank. Single knockouts only.
 pub fn summarise(table: &ImpactTable, cells: &Cells, groups: Option<&str>) -> Result<Vec<GeneSummary>> {
-    let mut members: Vec<(String, Vec<bool>)> = vec![(ALL.into(), vec![true; cells.len()])];
-    if let Some(column) = groups {
-        let texts = crate::run::obs_column(cells, column).context("`groups`")?.texts();
-        let names: std::collections::BTreeSet<&String> = texts.iter().flatten().collect();
-        for name in names {
-            members.push((name.clone(), texts.iter().map(|t| t.as_ref() == Some(name)).collect()));
-        }
-    }
     let shares = shares(cells);
     let mut out = vec![];
-    for (group, member) in &members {
+    for (group, member) in &groups_of(cells, groups)? {
         for column in 0..table.columns.len() {
             out.extend(of_group(table, cells, (group, member), column, &shares));
         }
     }
     Ok(out)
+}
+
+/// A group's name, and which cells are in it.
+pub type Group = (String, Vec<bool>);
+
+/// All cells, then the groups of an annotation by name.
+pub fn groups_of(cells: &Cells, annotation: Option<&str>) -> Result<Vec<Group>> {
+    let mut groups = vec![(ALL.into(), vec![true; cells.len()])];
+    if let Some(column) = annotation {
+        let texts = crate::run::obs_column(cells, column).context("`groups`")?.texts();
+        let names: std::collections::BTreeSet<&String> = texts.iter().flatten().collect();
+        for name in names {
+            groups.push((name.clone(), texts.iter().map(|t| t.as_ref() == Some(name)).collect()));
+        }
+    }
+    Ok(groups)
+}
+
+/// The cells of a group that express each gene, and the sum of its shares in them.
+fn expressing(cells: &Cells, member: &[bool], shares: &[f32]) -> Vec<(usize, f64)> {
+    let mut expressing = vec![(0usize, 0f64); cells.n_genes()];
+    for cell in (0..cells.len()).filter(|&c| member[c]) {
+        for at in cells.x.range(cell) {
+            let (count, sum) = &mut expressing[cells.x.indices[at] as usize];
+            *count += 1;
+            *sum += f64::from(shares[at]);
+        }
+    }
+    expressing
+}
+
+/// The impacts of knockouts of a population: `impacts[i]` is that of knockout `i` in this group, of this metric.
+pub fn of_population(
+    knockouts: &Knockouts,
+    cells: &Cells,
+    (group, member): &Group,
+    (metric, impacts, lowest_first): (&str, &[f32], bool),
+) -> Vec<GeneSummary> {
+    let size = member.iter().filter(|m| **m).count();
+    let expressing = expressing(cells, member, &shares(cells));
+    let one = |i: usize| {
+        let gene = knockouts.single(i).filter(|_| !impacts[i].is_nan())?;
+        let (count, sum) = expressing[gene as usize];
+        Some(GeneSummary {
+            group: group.clone(),
+            metric: metric.into(),
+            gene,
+            cells: count,
+            presence: count as f64 / size.max(1) as f64,
+            mean_share: sum / count.max(1) as f64,
+            mean: f64::from(impacts[i]),
+            interval: (f64::NAN, f64::NAN),
+            quantiles: [f64::NAN; 5],
+            rank: 0,
+        })
+    };
+    ranked((0..knockouts.len()).filter_map(one).collect(), lowest_first)
+}
+
+/// The strongest first, each with its rank; ties by gene.
+fn ranked(mut genes: Vec<GeneSummary>, lowest_first: bool) -> Vec<GeneSummary> {
+    let strength = |g: &GeneSummary| if lowest_first { -g.mean } else { g.mean };
+    genes.sort_by(|a, b| strength(b).total_cmp(&strength(a)).then(a.gene.cmp(&b.gene)));
+    genes.iter_mut().enumerate().for_each(|(i, g)| g.rank = i + 1);
+    genes
 }
 
 fn of_group(
@@ -65,14 +122,7 @@ fn of_group(
             impacts.entry(gene).or_default().push(f64::from(value));
         }
     }
-    let mut expressing = vec![(0usize, 0f64); cells.n_genes()];
-    for cell in (0..cells.len()).filter(|&c| member[c]) {
-        for at in cells.x.range(cell) {
-            let (count, sum) = &mut expressing[cells.x.indices[at] as usize];
-            *count += 1;
-            *sum += f64::from(shares[at]);
-        }
-    }
+    let expressing = expressing(cells, member, shares);
     let one = |(gene, impacts): (u32, Vec<f64>)| {
         let (count, sum) = expressing[gene as usize];
         let (mean, interval) = mean_interval(&impacts);
@@ -89,11 +139,7 @@ fn of_group(
             rank: 0,
         }
     };
-    let mut genes: Vec<GeneSummary> = impacts.into_iter().map(one).collect();
-    let strength = |g: &GeneSummary| if table.lowest_first[column] { -g.mean } else { g.mean };
-    genes.sort_by(|a, b| strength(b).total_cmp(&strength(a)).then(a.gene.cmp(&b.gene)));
-    genes.iter_mut().enumerate().for_each(|(i, g)| g.rank = i + 1);
-    genes
+    ranked(impacts.into_iter().map(one).collect(), table.lowest_first[column])
 }
 
 /// The share of each stored value in its cell's profile.

@@ -116,12 +116,8 @@ impl Parts<'_> {
     }
 
     fn finish(self) -> Result<Json> {
-        let describe = |(measure, impact): (&Measure, &super::Impact)| {
-            json!({ "column": measure.column, "metric": impact.call.full_name(), "with": impact.call.params.written,
-                "against": impact.against.word(), "strongest": impact.strongest(),
-                "removes_genes": impact.removes_genes() })
-        };
-        let impacts: Json = self.shot.measures.iter().zip(&self.shot.screen.impacts).map(describe).collect();
+        let pairs = self.shot.measures.iter().zip(&self.shot.screen.impacts);
+        let impacts: Json = pairs.map(|(measure, impact)| measure.describe(impact)).collect();
         let rows: u64 = self.parts.iter().filter_map(|p| p["rows"].as_u64()).sum();
         let manifest = json!({
             "format": 1, "rows": rows, "impacts": impacts, "anchor": self.shot.screen.anchor,
@@ -272,7 +268,8 @@ pub fn push_after(
     close(row);
 }
 
-fn push_before(before: &mut Vec<f32>, reference: &[f32], against: Against, removed: (&[u32], &[f32])) {
+/// Adds the profile that a knockout's prediction is compared with.
+pub fn push_before(before: &mut Vec<f32>, reference: &[f32], against: Against, removed: (&[u32], &[f32])) {
     let start = before.len();
     before.extend_from_slice(reference);
     if against.is_null() {

@@ -1,6 +1,7 @@
 //! The impacts of a screen as Parquet parts, written and read.
 
 use super::Shot;
+use super::population::POPULATION;
 use crate::data::{Cells, Csr, Knockouts};
 use anyhow::{Context, Result, bail};
 use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder};
@@ -65,12 +66,24 @@ pub fn write_parquet(path: &Path, batches: &[RecordBatch]) -> Result<()> {
 
 /// Writes one part.
 pub fn write_part(path: &Path, knockouts: &Knockouts, impacts: &[Vec<f32>], shot: &Shot<'_>) -> Result<()> {
-    let (obs, var) = (&shot.cells.obs.names, &shot.cells.var.names);
+    let columns: Vec<(&str, &[f32])> =
+        shot.measures.iter().zip(impacts).map(|(m, values)| (m.column.as_str(), values.as_slice())).collect();
+    write_knockouts(path, knockouts, &columns, shot.cells)
+}
+
+/// Writes knockouts with their impacts; NaN means that there is none.
+pub fn write_knockouts(
+    path: &Path,
+    knockouts: &Knockouts,
+    impacts: &[(&str, &[f32])],
+    cells: &Cells,
+) -> Result<()> {
+    let (obs, var) = (&cells.obs.names, &cells.var.names);
     let mut cell = StringBuilder::new();
     let mut label = StringBuilder::new();
     let mut genes = ListBuilder::new(StringBuilder::new());
     for i in 0..knockouts.len() {
-        cell.append_value(&obs[knockouts.cell[i] as usize]);
+        cell.append_value(knockouts.cell.get(i).map_or(POPULATION, |&c| obs[c as usize].as_str()));
         label.append_value(knockouts.label(i, var));
         knockouts.genes(i).iter().for_each(|&g| genes.values().append_value(&var[g as usize]));
         genes.append(true);
@@ -80,10 +93,10 @@ pub fn write_part(path: &Path, knockouts: &Knockouts, impacts: &[Vec<f32>], shot
         ("knockout".into(), Arc::new(label.finish())),
         ("genes".into(), Arc::new(genes.finish())),
     ];
-    for (measure, values) in shot.measures.iter().zip(impacts) {
+    for (name, values) in impacts {
         let mut column = Float32Builder::with_capacity(values.len());
         values.iter().for_each(|v| column.append_option((!v.is_nan()).then_some(*v)));
-        columns.push((measure.column.clone(), Arc::new(column.finish())));
+        columns.push(((*name).into(), Arc::new(column.finish())));
     }
     let nullable = columns.into_iter().map(|(name, values)| (name, values, true));
     write_parquet(path, &[RecordBatch::try_from_iter_with_nullable(nullable)?])
