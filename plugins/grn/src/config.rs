@@ -1,6 +1,7 @@
 //! The parameters, and what they say together.
 
 use crate::dynamics::{Equations, Limits};
+use crate::measured::{Design, pairs_of};
 use crate::network::{Drawing, MOST_WEIGHT, Weights};
 use crate::observe::Observation;
 use crate::truth::{MOST_CELLS, MOST_HILL};
@@ -119,6 +120,17 @@ config! {
         /// The probability that a reported value is lost.
         #[range(0.0..=1.0)]
         technical_dropout: f64 = 0.0,
+        /// So many genes are perturbed one at a time, as in Perturb-seq: each is silent from the start in
+        /// cells of its own, which come after the others. Drawn among the genes that regulate any; 0 for
+        /// none. Adds the annotations `perturbation` (`control`, `G012`, `G012+G030`) and `nperts`.
+        #[range(0..=100_000)]
+        measured_genes: usize = 0,
+        /// So many pairs of the `measured_genes` are perturbed together, in cells of their own.
+        #[range(0..=MOST_CELLS as i32)]
+        measured_pairs: usize = 0,
+        /// Number of cells of each gene, and of each pair, that is perturbed.
+        #[range(1..=MOST_CELLS as i32)]
+        measured_cells: usize = 50,
     }
 }
 
@@ -153,8 +165,10 @@ const DKO_DROPOUT: Values = Values { absence: Absence::Probability(0.3), redraw:
 /// The parameters, checked, with the preset's values.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Number of cells.
+    /// Number of unperturbed cells.
     pub cells: usize,
+    /// How many perturbations are measured.
+    pub design: Design,
     /// Where the network comes from.
     pub wiring: Wiring,
     /// What holds for every cell.
@@ -187,8 +201,17 @@ impl GrnConfig {
             Some(file) => Wiring::Listed(file.clone()),
             None => Wiring::Drawn(self.drawing(&preset)),
         };
-        let cells = self.cells.unwrap_or(preset.cells);
-        Ok(Settings { cells, wiring, rules: self.rules(&preset), observation: self.observation() })
+        Ok(Settings {
+            cells: self.cells.unwrap_or(preset.cells),
+            design: self.design(),
+            wiring,
+            rules: self.rules(&preset),
+            observation: self.observation(),
+        })
+    }
+
+    fn design(&self) -> Design {
+        Design { genes: self.measured_genes, pairs: self.measured_pairs, cells: self.measured_cells }
     }
 
     fn drawing(&self, preset: &Values) -> Drawing {
@@ -257,6 +280,24 @@ impl GrnConfig {
         if self.dispersion > 0.0 && self.library_size == 0.0 {
             problems.push("dispersion: only counts have one; give `library_size` too".into());
         }
+        problems.extend(self.problems_of_the_measured(preset));
+        problems
+    }
+
+    fn problems_of_the_measured(&self, preset: &Values) -> Vec<String> {
+        let design @ Design { genes, pairs, .. } = self.design();
+        let mut problems = vec![];
+        if pairs > pairs_of(genes) {
+            let most = pairs_of(genes);
+            problems.push(format!(
+                "measured_pairs: expected at most the {most} pairs of {genes} measured genes, found {pairs}"
+            ));
+        }
+        let cells = self.cells.unwrap_or(preset.cells).saturating_add(design.total());
+        if cells > MOST_CELLS {
+            problems
+                .push(format!("measured_cells: expected at most {MOST_CELLS} cells in all, found {cells}"));
+        }
         problems
     }
 
@@ -295,6 +336,11 @@ impl GrnConfig {
             let found = format!("{mean_degree}{}", origin(self.mean_degree.is_some()));
             problems
                 .push(format!("mean_degree: expected fewer than the {regulators} regulators, found {found}"));
+        }
+        if self.measured_genes > regulators {
+            let found = self.measured_genes;
+            problems
+                .push(format!("measured_genes: expected at most the {regulators} regulators, found {found}"));
         }
         if let Absence::Genes(absent) = self.absence(preset)
             && absent >= genes

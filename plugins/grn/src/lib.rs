@@ -2,11 +2,12 @@
 //!
 //! Each cell has its own absent genes and some weights of its own; its profile is the steady state of a
 //! system of rate equations. The truth about a knockout is the steady state that the cell reaches from there
-//! when the genes are frozen too. The preset `dko` has the settings recovered from the data of He, Klein,
-//! Levy and Wang, arXiv 2510.03359.
+//! when the genes are frozen too. Perturbations can be measured as well, in cells of their own. The preset `dko`
+//! has the settings recovered from the data of He, Klein, Levy and Wang, arXiv 2510.03359.
 
 mod config;
 mod dynamics;
+mod measured;
 mod network;
 mod observe;
 mod truth;
@@ -17,7 +18,7 @@ pub use truth::Truth;
 
 use config::{Settings, Wiring};
 use dynamics::Solver;
-use lacuna_sdk::arrow::BooleanArray;
+use lacuna_sdk::arrow::{BooleanArray, Int64Array, StringArray};
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::tracing;
 use network::{Network, numbered};
@@ -46,9 +47,10 @@ impl Simulator for Grn {
     const SCALE: Scale = Scale::Counts;
 
     fn simulate(&self, cx: &Context) -> Result<Simulation<Truth>> {
-        let Settings { cells, rules, .. } = self.0;
+        let Settings { cells, design, rules, .. } = self.0;
         let network = self.network(cx)?;
-        let truth = Truth::new(World::new(network, rules, cells, cx.seed())?);
+        let measured = design.draw(&network, &mut cx.stream(measured::STREAM))?;
+        let truth = Truth::new(World::new(network, rules, cells, measured, cx.seed())?);
         let network = Some(truth.world().network.to_table()?);
         Ok(Simulation { cells: self.make_cells(&truth, cx)?, network, truth })
     }
@@ -63,12 +65,12 @@ impl Grn {
     }
 
     fn make_cells(&self, truth: &Truth, cx: &Context) -> Result<OwnedCells> {
-        let World { network, cells: n, .. } = truth.world();
-        let names = numbered("cell-", 4, *n);
+        let world @ World { network, .. } = truth.world();
+        let (n, names) = (world.n_cells(), names(world));
         let mut cells = OwnedCells::new(network.genes().to_vec());
         let mut settled = vec![];
-        for begin in (0..*n).step_by(BLOCK) {
-            cx.progress(begin as u64, *n as u64, "cells");
+        for begin in (0..n).step_by(BLOCK) {
+            cx.progress(begin as u64, n as u64, "cells");
             let block = BLOCK.min(n - begin);
             for made in cx.parallel_map(block, |i| self.make_cell(truth, begin + i, cx)) {
                 let (values, has_settled) = made?;
@@ -76,12 +78,13 @@ impl Grn {
                 settled.push(has_settled);
             }
         }
-        cx.progress(*n as u64, *n as u64, "cells");
+        cx.progress(n as u64, n as u64, "cells");
         warn_of_unsettled(&settled);
         let regulates = (0..network.len()).map(|j| Some(self.may_regulate(network, j)));
-        Ok(cells
+        let cells = cells
             .with_obs("settled", Arc::new(BooleanArray::from(settled)))
-            .with_var("regulator", Arc::new(regulates.collect::<BooleanArray>())))
+            .with_var("regulator", Arc::new(regulates.collect::<BooleanArray>()));
+        Ok(if world.measured.total() > 0 { with_labels(cells, world) } else { cells })
     }
 
     /// What is measured of a cell, and whether it settled.
@@ -102,6 +105,22 @@ impl Grn {
             Wiring::Listed(_) => network.regulates(gene),
         }
     }
+}
+
+/// The names of all cells. Those of the unperturbed ones do not depend on the others.
+fn names(world: &World) -> Vec<String> {
+    let unperturbed = numbered("cell-", 4, world.cells);
+    unperturbed.into_iter().chain(numbered("perturbed-", 4, world.measured.total())).collect()
+}
+
+/// The cells with the perturbation of each, and how many genes it has.
+fn with_labels(cells: OwnedCells, world: &World) -> OwnedCells {
+    let silent = || (0..world.n_cells()).map(|cell| world.perturbation(cell));
+    let labels = silent().map(|genes| Some(measured::label(&world.network, genes)));
+    let numbers = silent().map(|genes| genes.len() as i64);
+    cells
+        .with_obs("perturbation", Arc::new(labels.collect::<StringArray>()))
+        .with_obs("nperts", Arc::new(Int64Array::from_iter_values(numbers)))
 }
 
 fn warn_of_unsettled(settled: &[bool]) {

@@ -391,6 +391,16 @@ fn a_bad_edge_list_is_an_error_with_file_and_line() {
 }
 
 #[test]
+fn an_edge_list_needs_as_many_regulators_as_are_measured() {
+    let (path, mut parameters) = edge_list("regulator,target,weight\nA,B,1\nA,C,1\n");
+    parameters["measured_genes"] = 2.into();
+    let error = grn(parameters).unwrap().simulate(&context(1)).err().unwrap();
+    std::fs::remove_file(path).unwrap();
+    let message = "measured_genes: expected at most the 1 genes of the network that regulate others, found 2";
+    assert_eq!(error, Error::parameters(message));
+}
+
+#[test]
 fn an_edge_list_needs_more_genes_than_are_absent() {
     let (path, mut parameters) = edge_list("regulator,target,weight\nA,B,1\n");
     parameters["absent_genes"] = 20.into();
@@ -399,6 +409,138 @@ fn an_edge_list_needs_more_genes_than_are_absent() {
     let message = "absent_genes: expected fewer than the 2 genes of the network, found 20; give \
                    `absent_genes` or `absence`";
     assert_eq!(error, Error::parameters(message));
+}
+
+/// What an annotation of the cells says, as text.
+fn column(cells: &OwnedCells, name: &str) -> Option<Vec<String>> {
+    let view = cells.to_view();
+    let column = Cells::from_view(&view).obs(name)?.unwrap();
+    let any = column.as_any();
+    Some(match any.downcast_ref::<StringArray>() {
+        Some(texts) => texts.iter().map(|text| text.unwrap().to_string()).collect(),
+        None => any.downcast_ref::<Int64Array>()?.values().iter().map(i64::to_string).collect(),
+    })
+}
+
+fn measured(seed: u64) -> Simulation<Truth> {
+    simulate(json!({"cells": 20, "measured_genes": 3, "measured_pairs": 2, "measured_cells": 4}), seed)
+}
+
+#[test]
+fn perturbed_cells_follow_the_others_and_say_what_is_silent_in_them() {
+    let made = measured(5);
+    let values = dense(&made.cells);
+    let (labels, numbers) =
+        (column(&made.cells, "perturbation").unwrap(), column(&made.cells, "nperts").unwrap());
+    assert_eq!(values.nrows(), 20 + (3 + 2) * 4);
+    assert_eq!((labels[19].as_str(), numbers[19].as_str()), ("control", "0"));
+    let view = made.cells.to_view();
+    let cells = Cells::from_view(&view);
+    assert_eq!([19, 20, 39].map(|c| cells.cell_name(c)), ["cell-0020", "perturbed-0001", "perturbed-0020"]);
+    for c in 20..40 {
+        let names: Vec<&str> = labels[c].split('+').collect();
+        assert_eq!((&labels[c], &numbers[c]), (&labels[c / 4 * 4], &names.len().to_string()));
+        assert!(names.is_sorted(), "{names:?}");
+        for gene in cells.find_genes(&names).unwrap() {
+            assert_eq!(values[[c, gene as usize]], 0.0);
+            assert!(made.truth.world().network.regulates(gene as usize));
+        }
+    }
+    let singles: Vec<&String> = (20..32).step_by(4).map(|c| &labels[c]).collect();
+    assert!(singles.is_sorted() && labels[32] < labels[36]);
+    let of_pairs = [32, 36].map(|c| labels[c].split('+').all(|name| singles.contains(&&name.to_string())));
+    assert_eq!(of_pairs, [true, true]);
+}
+
+#[test]
+fn unperturbed_cells_do_not_depend_on_what_is_measured() {
+    let (plain, made) = (simulate(json!({"cells": 20}), 5), measured(5));
+    assert_eq!((column(&plain.cells, "perturbation"), column(&plain.cells, "nperts")), (None, None));
+    let first = dense(&made.cells).slice_axis(Axis(0), (0..20).into()).to_owned();
+    assert_eq!(bits(&first), bits(&dense(&plain.cells)));
+    let saved = |made: &Simulation<Truth>| {
+        let bytes = made.truth.save().unwrap();
+        Saved::from_bytes(&bytes).unwrap().get_text("parameters").unwrap().to_string()
+    };
+    assert!(!saved(&plain).contains("measured") && saved(&made).contains("measured"));
+    // More cells in all are no more unperturbed ones: names keep their digits.
+    let many = simulate(json!({"cells": 5, "measured_genes": 1, "measured_cells": 10_000}), 5);
+    let view = many.cells.to_view();
+    assert_eq!(Cells::from_view(&view).cell_name(4), "cell-0005");
+}
+
+#[test]
+fn a_perturbed_cell_is_one_more_cell_with_its_genes_silent_from_the_start() {
+    let (made, more) = (measured(9), simulate(json!({"cells": 40}), 9));
+    let world = made.truth.world();
+    for c in 20..40 {
+        let (perturbed, _) = world.draw(c);
+        let (mut plain, _) = more.truth.world().draw(c);
+        assert_ne!(plain.levels, [1.0; 100]);
+        for &gene in world.perturbation(c) {
+            (plain.levels[gene as usize], plain.start[gene as usize]) = (0.0, 0.0);
+        }
+        assert_eq!(perturbed, plain);
+        // What is left of it moves no more.
+        let mut steady = world.settle(&perturbed, &mut Solver::default()).x;
+        let before = steady.clone();
+        let circuit = world.circuit(&perturbed, &perturbed.levels);
+        assert!(Solver::default().settle(&circuit, world.rules.limits, &mut steady));
+        assert_eq!(steady, before);
+    }
+}
+
+#[test]
+fn the_truth_answers_for_perturbed_cells_too() {
+    let made = measured(7);
+    let values = dense(&made.cells);
+    let view = made.cells.to_view();
+    let cells = Cells::from_view(&view);
+    let list = some_knockouts(cells);
+    let answers = ask(&made.truth, cells, &list).unwrap();
+    let mut moved = 0;
+    for (answer, knockout) in answers.axis_iter(Axis(0)).zip(list.as_knockouts().iter()) {
+        let c = knockout.cell.unwrap();
+        let cell = values.index_axis(Axis(0), c);
+        assert!(!knockout.genes.is_empty() || answer == cell, "cell {c}");
+        let silent = knockout.genes.iter().chain(made.truth.world().perturbation(c));
+        assert!(silent.into_iter().all(|&gene| answer[gene as usize] == 0.0));
+        moved += usize::from(c >= 20 && answer.iter().zip(cell).filter(|(a, b)| a != b).count() > 1);
+    }
+    assert!(moved > 100, "{moved} knockouts in perturbed cells with consequences");
+    // Its own gene once more, and a level of it, change nothing.
+    for level in [0.0, 3.0] {
+        let gene = made.truth.world().perturbation(25)[0];
+        assert_eq!(ask_level(&made, Some(25), gene, level).unwrap().row(0), values.row(25));
+    }
+
+    let loaded = Truth::load(&made.truth.save().unwrap()).unwrap();
+    assert_eq!((loaded.world(), loaded.save()), (made.truth.world(), made.truth.save()));
+    assert_eq!(bits(&ask(&loaded, cells, &list).unwrap()), bits(&answers));
+    let ((part, ids), mut few) =
+        (subset(cells, &[39, 21, 3], &(0..100).collect::<Vec<_>>()), KnockoutList::new());
+    (0..3).for_each(|c| few.push(c, &[]));
+    let mut part_view = part.to_view();
+    part_view.ids = ids.as_slice().into();
+    let found = ask(&loaded, Cells::from_view(&part_view), &few).unwrap();
+    assert_eq!(found, values.select(Axis(0), &[39, 21, 3]));
+}
+
+#[test]
+fn perturbed_cells_are_measured_with_noise_as_others_are() {
+    let parameters = json!({"cells": 10, "measured_genes": 2, "measured_cells": 30, "library_size": 2000});
+    let counts = dense(&simulate(parameters, 2).cells);
+    assert!(counts.iter().all(|v| v.fract() == 0.0));
+    let mean = counts.slice_axis(Axis(0), (10..70).into()).sum() / 60.0;
+    assert!((mean - 2000.0).abs() < 60.0, "{mean}");
+}
+
+#[test]
+fn saved_perturbations_of_genes_that_are_not_there_are_refused() {
+    let saved = Saved::from_bytes(&measured(1).truth.save().unwrap()).unwrap();
+    let parameters = saved.get_text("parameters").unwrap().replace("\"measured\":\"", "\"measured\":\"100;");
+    let error = Truth::load(&saved.text("parameters", parameters).to_bytes().unwrap()).err().unwrap();
+    assert_eq!(error, Error::data("the saved perturbations do not fit the network"));
 }
 
 #[test]
@@ -437,6 +579,22 @@ fn parameters_that_do_not_fit_together_are_refused() {
     assert_eq!(error(json!({"dispersion": 1})), "dispersion: only counts have one; give `library_size` too");
     assert_eq!(error(json!({"mean_degree": 1})), "mean_degree: expected at least 2 and at most 100, found 1");
     assert_eq!(error(json!({"cells": 0})), "cells: expected at least 1 and at most 10000000, found 0");
+    assert_eq!(
+        error(json!({"measured_genes": 60})),
+        "measured_genes: expected at most the 50 regulators, found 60"
+    );
+    assert_eq!(
+        error(json!({"measured_genes": 12, "measured_pairs": 67})),
+        "measured_pairs: expected at most the 66 pairs of 12 measured genes, found 67"
+    );
+    assert_eq!(
+        error(json!({"measured_pairs": 1})),
+        "measured_pairs: expected at most the 0 pairs of 0 measured genes, found 1"
+    );
+    assert_eq!(
+        error(json!({"measured_genes": 5, "measured_cells": 2_000_000})),
+        "measured_cells: expected at most 10000000 cells in all, found 10000500"
+    );
     assert_eq!(error(json!({"gene": 10})), "unknown parameter `gene`; did you mean `genes`?");
 }
 

@@ -1,6 +1,7 @@
 //! The true answers of a simulated world.
 
 use crate::dynamics::{Equations, Limits, Solver};
+use crate::measured::Measured;
 use crate::network::{Network, Weights};
 use crate::world::{Absence, Cell, Perturbed, Rules, World};
 use lacuna_sdk::ndarray::{ArrayViewMut2, Axis};
@@ -26,7 +27,7 @@ pub const MOST_HILL: f64 = 20.0;
 
 /// Answers any knockout in any cell of the world, without noise: the genes are frozen, or their production is
 /// multiplied by their level, and the cell goes on from its own steady state, with its own weights, to the
-/// next one. A knockout that does not settle is answered with where it got to, and a warning. A level near 0
+/// next one. In a cell that is perturbed already this is one more knockout. A knockout that does not settle is answered with where it got to, and a warning. A level near 0
 /// is no knockout where an absent repressor has no effect: a repressor that is there in traces leaves its
 /// targets derepressed.
 pub struct Truth {
@@ -41,7 +42,7 @@ impl Truth {
     pub fn new(world: World) -> Self {
         let number = world.network.genes().iter().cloned().zip(0..).collect();
         let bytes_per_cell = size_of::<OnceLock<Box<[f64]>>>() + size_of::<f64>() * world.network.len();
-        let kept = world.cells.min(KEPT_BYTES / bytes_per_cell);
+        let kept = world.n_cells().min(KEPT_BYTES / bytes_per_cell);
         Self { world, number, steady: (0..kept).map(|_| OnceLock::new()).collect() }
     }
 
@@ -79,8 +80,8 @@ impl Truth {
             return Err(Error::data(format!("a knockout in cell {cell} of {}", cells.len())));
         }
         let id = cells.id(cell);
-        usize::try_from(id).ok().filter(|&id| id < self.world.cells).ok_or_else(|| {
-            let (name, cells) = (cells.cell_name(cell), self.world.cells);
+        usize::try_from(id).ok().filter(|&id| id < self.world.n_cells()).ok_or_else(|| {
+            let (name, cells) = (cells.cell_name(cell), self.world.n_cells());
             Error::data(format!("cell `{name}` has the id {id}, but the simulated world has {cells} cells"))
         })
     }
@@ -228,7 +229,7 @@ fn witness(world: &World) -> String {
 /// The parameters as JSON. Numbers are texts: JSON readers may lose the last bit of a number, and Rust's own
 /// writing and reading does not.
 fn parameters(world: &World) -> String {
-    let World { rules, cells, seed, .. } = world;
+    let World { rules, cells, measured, seed, .. } = world;
     let absence = match rules.absence {
         Absence::Genes(genes) => ("absent_genes", genes.to_string()),
         Absence::Probability(p) => ("absence", p.to_string()),
@@ -248,6 +249,10 @@ fn parameters(world: &World) -> String {
         ("max_time", rules.limits.max_time.to_string()),
         ("threshold", rules.threshold.to_string()),
     ];
+    // Without perturbations the same bytes as before there were any.
+    let perturbations =
+        [("measured", measured.to_text()), ("measured_cells", measured.cells.to_string())].into_iter();
+    let numbers = numbers.into_iter().chain(perturbations.filter(|_| measured.total() > 0));
     let texts = numbers.map(|(name, text)| (name.to_string(), text.into()));
     serde_json::Value::Object(serde_json::Map::from_iter(texts)).to_string()
 }
@@ -274,10 +279,20 @@ fn read_parameters(text: &str, network: Network) -> Result<World> {
     };
     let cells = parse(&texts, "cells")?;
     let Equations { decay, hill, half_saturation, .. } = equations;
-    if cells > MOST_CELLS || !(decay > 0.0 && half_saturation > 0.0 && (1.0..=MOST_HILL).contains(&hill)) {
+    let measured = read_measured(&texts, network.len())?;
+    let all = measured.total().saturating_add(cells);
+    if all > MOST_CELLS || !(decay > 0.0 && half_saturation > 0.0 && (1.0..=MOST_HILL).contains(&hill)) {
         return Err(Error::data("the saved parameters are out of their range"));
     }
-    World::new(network, rules, cells, parse(&texts, "seed")?)
+    World::new(network, rules, cells, measured, parse(&texts, "seed")?)
+}
+
+/// The measured perturbations of a network of so many genes; none where nothing is said of them.
+fn read_measured(texts: &HashMap<String, String>, genes: usize) -> Result<Measured> {
+    let Some(text) = texts.get("measured") else { return Ok(Measured::default()) };
+    let cells = parse(texts, "measured_cells")?;
+    let measured = Measured::from_text(text, cells, genes);
+    measured.ok_or_else(|| Error::data("the saved perturbations do not fit the network"))
 }
 
 fn parse<T: FromStr>(texts: &HashMap<String, String>, name: &str) -> Result<T> {

@@ -1,6 +1,7 @@
 //! A simulated world: a network and the cells that live by it.
 
 use crate::dynamics::{Circuit, Equations, Limits, Solver};
+use crate::measured::Measured;
 use crate::network::{Network, Weights};
 use lacuna_sdk::rand::{RngExt, SeedableRng, seq::index};
 use lacuna_sdk::{Error, Result, Stream};
@@ -39,8 +40,10 @@ pub struct World {
     pub network: Network,
     /// What holds for every cell.
     pub rules: Rules,
-    /// Number of cells.
+    /// Number of unperturbed cells, the first ones.
     pub cells: usize,
+    /// The perturbations whose cells come after them.
+    pub measured: Measured,
     /// The step's seed.
     pub seed: u64,
 }
@@ -48,7 +51,7 @@ pub struct World {
 /// What sets a cell apart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
-    /// 1 for each gene that is present, 0 for each that is absent.
+    /// 1 for each gene that is present, 0 for each that is absent or perturbed.
     pub levels: Vec<f64>,
     /// The weight of each edge.
     pub weights: Vec<f64>,
@@ -66,25 +69,36 @@ pub struct Steady {
 
 impl World {
     /// A world, if the network has enough genes for the absent ones.
-    pub fn new(network: Network, rules: Rules, cells: usize, seed: u64) -> Result<Self> {
+    pub fn new(network: Network, rules: Rules, cells: usize, measured: Measured, seed: u64) -> Result<Self> {
         match rules.absence {
             Absence::Genes(absent) if absent >= network.len() => Err(Error::parameters(format!(
                 "absent_genes: expected fewer than the {} genes of the network, found {absent}; give \
                  `absent_genes` or `absence`",
                 network.len()
             ))),
-            _ => Ok(Self { network, rules, cells, seed }),
+            _ => Ok(Self { network, rules, cells, measured, seed }),
         }
     }
 
+    /// Number of all cells, also the perturbed ones.
+    pub fn n_cells(&self) -> usize {
+        self.cells + self.measured.total()
+    }
+
+    /// The genes that are perturbed in a cell, ascending; none in an unperturbed one.
+    pub fn perturbation(&self, cell: usize) -> &[u32] {
+        cell.checked_sub(self.cells).map_or(&[], |perturbed| self.measured.genes_of(perturbed))
+    }
+
     /// Draws a cell from its own stream: absent genes, weights, start. What is drawn from the stream after
-    /// them is the cell's noise.
+    /// them is the cell's noise. A perturbed cell is drawn as any other; then its genes are absent too.
     pub fn draw(&self, cell: usize) -> (Cell, Stream) {
         // The same stream as `Context::stream(1 + cell)` of the step that simulated; a loaded truth has no
         // such context.
         let mut rng = Stream::seed_from_u64(self.seed);
         rng.set_stream(1 + cell as u64);
-        let levels = self.draw_levels(&mut rng);
+        let mut levels = self.draw_levels(&mut rng);
+        self.perturbation(cell).iter().for_each(|&gene| levels[gene as usize] = 0.0);
         let weights =
             self.network.edges().iter().map(|edge| self.draw_weight(edge.weight, &mut rng)).collect();
         let start = levels.iter().map(|level| level * rng.random::<f64>()).collect();
@@ -214,7 +228,8 @@ mod tests {
         genes(&case["absent"]).into_iter().for_each(|gene| levels[gene as usize] = 0.0);
         let start = numbers(&case["start"]).iter().zip(&levels).map(|(x, level)| x * level).collect();
         let weights = network.edges().iter().map(|edge| edge.weight).collect();
-        let world = World { network, rules: rules(equations), cells: 1, seed: 0 };
+        let world =
+            World { network, rules: rules(equations), cells: 1, measured: Measured::default(), seed: 0 };
         (world, Cell { levels, weights, start })
     }
 
@@ -279,7 +294,7 @@ mod tests {
             half_saturation: rng.random_range(0.3..2.0),
             derepressed: rng.random(),
         };
-        World::new(drawing.draw(&mut rng).unwrap(), rules(equations), 3, seed).unwrap()
+        World::new(drawing.draw(&mut rng).unwrap(), rules(equations), 3, Measured::default(), seed).unwrap()
     }
 
     #[test]
@@ -331,7 +346,8 @@ mod tests {
         let network =
             Network::from_list("regulator,target,weight\nA,B,1\nB,C,1\nD,C,1\nD,A,1", None).unwrap();
         let equations = Equations { decay: 1.0, hill: 1.0, half_saturation: 1.0, derepressed: false };
-        let world = World { network, rules: rules(equations), cells: 1, seed: 0 };
+        let world =
+            World { network, rules: rules(equations), cells: 1, measured: Measured::default(), seed: 0 };
         let cell = Cell { levels: vec![1.0; 4], weights: vec![1.0; 4], start: vec![0.5; 4] };
         // Not a steady state at all, so that whatever is integrated changes.
         let steady = [0.5, 0.5, 0.5, 0.5];
@@ -346,7 +362,8 @@ mod tests {
     fn a_cell_that_needs_longer_than_the_longest_time_has_not_settled() {
         let network = Network::from_list("regulator,target,weight\nA,B,1", None).unwrap();
         let equations = Equations { decay: 1.0, hill: 1.0, half_saturation: 1.0, derepressed: false };
-        let mut world = World { network, rules: rules(equations), cells: 1, seed: 0 };
+        let mut world =
+            World { network, rules: rules(equations), cells: 1, measured: Measured::default(), seed: 0 };
         let cell = Cell { levels: vec![1.0; 2], weights: vec![1.0], start: vec![1.0; 2] };
         assert!(world.settle(&cell, &mut Solver::default()).settled);
         // Nothing makes A: it decays as exp(−t).
@@ -361,7 +378,8 @@ mod tests {
         let list = "regulator,target,weight\nA,B,-20\nB,C,-20\nC,A,-20";
         let network = Network::from_list(list, None).unwrap();
         let equations = Equations { decay: 1.0, hill: 4.0, half_saturation: 1.0, derepressed: false };
-        let mut world = World { network, rules: rules(equations), cells: 1, seed: 0 };
+        let mut world =
+            World { network, rules: rules(equations), cells: 1, measured: Measured::default(), seed: 0 };
         world.rules.limits.max_time = 200.0;
         let cell = Cell { levels: vec![1.0; 3], weights: vec![20.0; 3], start: vec![0.1, 0.2, 0.9] };
         let steady = world.settle(&cell, &mut Solver::default());
