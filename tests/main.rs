@@ -15,6 +15,7 @@ mod host_steps;
 mod inputs;
 mod locks;
 mod outputs;
+mod perturbations;
 mod real_data;
 mod runs;
 mod structure;

@@ -257,7 +257,8 @@ class Fitted:
     def predict(self, query, out, cx):
         """Writes one row of ``out`` (knockouts x genes) for each of ``query.knockouts`` in ``query.cells``.
 
-        A knockout without genes asks for the cell as it is.
+        A knockout without genes asks for the cell as it is. Where ``query.knockouts.cell`` is None, a row means the
+        whole population. ``query.spread``, if it is not None, may get the standard deviation of each value.
         """
         raise NotImplementedError
 
@@ -674,11 +675,17 @@ class _Plugin:
     def do_predict(self, head, parts, cx):
         told = head["values"]
         out = np.full((told["rows"], told["cols"]), np.nan, dtype=np.float32)
+        spread = np.full_like(out, np.nan) if head.get("spread") else None
         query = Record(
-            cells=self._cells(parts), knockouts=self._knockouts(parts, "knockouts"), samples=head.get("samples", 1)
+            cells=self._cells(parts),
+            knockouts=self._knockouts(parts, "knockouts"),
+            samples=head.get("samples", 1),
+            spread=spread,
         )
         self.objects[head["object"]].predict(query, out, cx)
         _write(told, out)
+        if spread is not None:
+            _write(head["spread"], spread)
         return {"written": len(out)}, []
 
     def do_screen(self, head, parts, cx):

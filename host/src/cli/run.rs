@@ -92,8 +92,11 @@ fn results(plan: &Plan, summary: &RunSummary) -> String {
         if !keystones.is_empty() {
             let first = &step.summary["shown"];
             let name = format!("{}{}", step.step, lacuna::run::label_suffix(&step.labels));
-            let how = format!("{} against {}", text_of(&first["metric"]), text_of(&first["against"]));
-            out += &format!("\nKeystone genes of {name} (mean impact, {how}, by {}):\n", text("model"));
+            let against = first["against"].as_str().map(|a| format!(" against {a}")).unwrap_or_default();
+            let how = format!("{}{against}", text_of(&first["metric"]));
+            let impact =
+                if step.summary["population"] == true { "impact on the population" } else { "mean impact" };
+            out += &format!("\nKeystone genes of {name} ({impact}, {how}, by {}):\n", text("model"));
             let asked = keystones.iter().skip(SHOWN).filter(|g| g["asked"] == true);
             for g in keystones.iter().take(SHOWN).chain(asked) {
                 let percent = 100.0 * g["presence"].as_f64().unwrap_or(0.0);

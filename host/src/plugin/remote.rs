@@ -243,6 +243,8 @@ impl abi::FittedApi for RemoteFitted {
             let spread = match answer.spread {
                 RSome(matrix) => {
                     let (lent, told) = lend(worker, &matrix)?;
+                    // A worker that knows nothing of spreads leaves it as it is: not known.
+                    lent.write(&[&vec![f32::NAN; matrix.rows() * matrix.cols()]])?;
                     head["spread"] = told;
                     Some((lent, matrix))
                 }

@@ -163,8 +163,12 @@ impl Evaluate {
     }
 
     /// Fits every baseline to the cells that a fitted model was trained on.
-    fn fit_baselines(&self, model: &Chosen, cx: &StepCx<'_>) -> Result<Vec<(String, FittedModel)>> {
-        let Some((train, validation)) = training_cells(model, cx)? else { return Ok(vec![]) };
+    fn fit_baselines(
+        &self,
+        training: Option<&TrainingCells>,
+        cx: &StepCx<'_>,
+    ) -> Result<Vec<(String, FittedModel)>> {
+        let Some((train, validation)) = training else { return Ok(vec![]) };
         let fit = |call: &Call| {
             cx.check()?;
             let fitted = Fit::fit_other(call, train.clone(), validation.clone(), &cx.services);
@@ -209,21 +213,53 @@ fn check_metric(call: &Call, subject: &Subject, keys: &mut Keys<'_>) {
 /// Perturbations measured in fewer cells are not scored unless the pipeline says so.
 const FEWEST_CELLS: usize = 10;
 
-/// The models in groups that learned from the same cells.
-fn by_training<'c>(models: &'c [Chosen], cx: &StepCx<'_>) -> Result<Vec<Vec<&'c Chosen>>> {
-    let mut groups: Vec<(_, Vec<&Chosen>)> = vec![];
+/// Models that share one set of baselines.
+struct Peers<'c> {
+    models: Vec<&'c Chosen>,
+    training: Option<TrainingCells>,
+}
+
+impl Peers<'_> {
+    /// What its baselines' names end with, where there are several sets.
+    fn suffix(&self, all: &[Peers<'_>], first: &str) -> String {
+        let sets = all.iter().filter(|peers| peers.training.is_some()).count();
+        if sets > 1 { format!(" of {first}") } else { String::new() }
+    }
+}
+
+/// The models in groups that learned from the same cells; perturbed cells, which no baseline sees, do not count.
+fn by_training<'c>(models: &'c [Chosen], cx: &StepCx<'_>) -> Result<Vec<Peers<'c>>> {
+    let mut groups: Vec<Peers<'_>> = vec![];
     for model in models {
-        let instance = cx.run().instance(model)?;
-        let which = |c: &Chosen| (c.input.step, c.input.port.clone(), c.labels.clone(), c.group.clone());
-        let of_key =
-            |key| instance.choices.get(key).map(|chosen| chosen.iter().map(which).collect::<Vec<_>>());
-        let cells = ["train", "validation"].map(of_key);
-        match groups.iter_mut().find(|(other, _)| *other == cells) {
-            Some((_, group)) => group.push(model),
-            None => groups.push((cells, vec![model])),
+        let training = training_cells(model, cx)?;
+        let same = |peers: &&mut Peers<'_>| match (&peers.training, &training) {
+            (None, None) => true,
+            (Some((one, held)), Some((other, held_too))) => {
+                same_controls(one, other)
+                    && match (held, held_too) {
+                        (Some(held), Some(held_too)) => same_controls(held, held_too),
+                        (held, held_too) => held.is_none() && held_too.is_none(),
+                    }
+            }
+            _ => false,
+        };
+        match groups.iter_mut().find(same) {
+            Some(peers) => peers.models.push(model),
+            None => groups.push(Peers { models: vec![model], training }),
         }
     }
-    Ok(groups.into_iter().map(|(_, group)| group).collect())
+    Ok(groups)
+}
+
+fn same_controls(one: &Arc<Cells>, other: &Arc<Cells>) -> bool {
+    let row = |cells: &'_ Cells, i: usize| (cells.obs.names[i].clone(), cells.library[i].to_bits());
+    let same_rows = || {
+        let (a, b) = (one.controls(), other.controls());
+        let same =
+            |(&i, &j): (&usize, &usize)| row(one, i) == row(other, j) && one.x.row(i) == other.x.row(j);
+        a.len() == b.len() && a.iter().zip(&b).all(same)
+    };
+    Arc::ptr_eq(one, other) || one.var.names == other.var.names && same_rows()
 }
 
 fn every_baseline(keys: &mut Keys<'_>) -> Vec<Call> {

@@ -345,6 +345,7 @@ fn read_impacts(keys: &mut Keys<'_>, anchored: bool) -> Option<Vec<Impact>> {
     if calls.is_empty() {
         let at = keys.place_of("impact");
         keys.problem(Diagnostic::error(at, "`impact` is empty: name a metric"));
+        return None;
     }
     let mut impacts = vec![];
     for (call, word) in calls.into_iter().zip(asked) {

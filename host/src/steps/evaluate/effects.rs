@@ -36,6 +36,8 @@ struct Panel {
 struct Contender {
     name: String,
     baseline: bool,
+    /// Whether it learned from perturbed cells that it is compared with.
+    knows: bool,
     effects: Vec<f32>,
 }
 
@@ -56,7 +58,8 @@ pub fn scores(
     let asked = Arc::new(asked.select_cells(&asked.controls()));
     let groups = by_training(cx.chosen("models"), cx)?;
     let mut rows = vec![];
-    for models in &groups {
+    for peers in &groups {
+        let models = &peers.models;
         let fitted: Vec<Arc<FittedModel>> =
             models.iter().map(|m| cx.run().model(m)).collect::<Result<_>>()?;
         let measured = fitted[0].align(truth.clone(), &cx.services)?;
@@ -64,11 +67,12 @@ pub fn scores(
         let cells = fitted[0].align(asked.clone(), &cx.services)?;
         let mut contenders = vec![];
         for (chosen, model) in models.iter().zip(&fitted) {
-            warn_of_known(chosen, model, &truth, cx)?;
-            contenders.push(contender(name_of(chosen, cx), false, model, &panel, &cells, &cx.services)?);
+            let knows = knows_the_answer(chosen, model, &truth, cx)?;
+            let found = contender(name_of(chosen, cx), false, model, &panel, &cells, &cx.services)?;
+            contenders.push(Contender { knows, ..found });
         }
-        let whose = if groups.len() > 1 { format!(" of {}", contenders[0].name) } else { String::new() };
-        for (name, model) in evaluate.fit_baselines(models[0], cx)? {
+        let whose = peers.suffix(&groups, &contenders[0].name);
+        for (name, model) in evaluate.fit_baselines(peers.training.as_ref(), cx)? {
             contenders.push(contender(name + &whose, true, &model, &panel, &cells, &cx.services)?);
             let all = models.len() + evaluate.baselines.len();
             cx.services.progress(contenders.len() as u64, all as u64, "models");
@@ -80,12 +84,12 @@ pub fn scores(
     Ok((rows, json!([])))
 }
 
-/// A model that learned from the very cells that it is compared with knows the answer.
-fn warn_of_known(chosen: &Chosen, model: &FittedModel, truth: &Cells, cx: &StepCx<'_>) -> Result<()> {
+/// Whether a model learned from the very cells that it is compared with. Then it gets no verdict.
+fn knows_the_answer(chosen: &Chosen, model: &FittedModel, truth: &Cells, cx: &StepCx<'_>) -> Result<bool> {
     if !model.fitted.info().needs_labels {
-        return Ok(());
+        return Ok(false);
     }
-    let Some((train, _)) = training_cells(chosen, cx)? else { return Ok(()) };
+    let Some((train, _)) = training_cells(chosen, cx)? else { return Ok(false) };
     let perturbed = |cells: &Cells| -> HashSet<String> {
         let measured = |&i: &usize| cells.measured.as_ref().is_some_and(|m| !m.is_control(i));
         (0..cells.len()).filter(measured).map(|i| cells.obs.names[i].clone()).collect()
@@ -98,7 +102,7 @@ fn warn_of_known(chosen: &Chosen, model: &FittedModel, truth: &Cells, cx: &StepC
             name_of(chosen, cx)
         ));
     }
-    Ok(())
+    Ok(known > 0)
 }
 
 fn log_shares(profile: &[f64], out: &mut [f32], sign: f64) {
@@ -187,7 +191,7 @@ fn contender(
             Effects::Means(before, after) => of_means(panel, &before, &after),
         },
     };
-    Ok(Contender { name, baseline, effects })
+    Ok(Contender { name, baseline, knows: false, effects })
 }
 
 fn of_means(panel: &Panel, before: &[f32], after: &[f32]) -> Vec<f32> {
@@ -295,6 +299,9 @@ fn judged(
     };
     let units: Vec<Units> = contenders.iter().map(units).collect::<Result<_>>()?;
     let mut rows = score_units((data, "perturbations"), judge, &units, host.seed());
+    for (row, _) in rows.iter_mut().zip(contenders).filter(|(_, c)| c.knows) {
+        (row.beats, row.rivals) = (vec![], vec![]);
+    }
     for (i, label) in panel.labels.iter().enumerate() {
         rows.extend(
             units.iter().map(|u| plain_row((data, label), judge, (&u.name, u.baseline), u.scores[i])),

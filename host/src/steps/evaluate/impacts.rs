@@ -1,7 +1,7 @@
 //! Predicted against true impacts of the same knockouts in the same cells.
 
 use super::scores::{Blocks, Contender, Over, ScoreRow, plain_row, score, score_pair};
-use super::{Evaluate, Judge, name_of, single};
+use super::{Evaluate, Judge, name_of, single, training_cells};
 use crate::data::Cells;
 use crate::run::{Chosen, StepCx, seeded_stream};
 use crate::steps::screen::{ImpactTable, Shot};
@@ -107,7 +107,7 @@ fn contenders(evaluate: &Evaluate, screened: &Screened<'_>, cx: &StepCx<'_>) -> 
     let own = name_of(&screened.model, cx);
     let mut all = vec![(own, false, screened.table.values.clone())];
     let measures = screened.screen.measures(&cx.services)?;
-    for (name, model) in evaluate.fit_baselines(&screened.model, cx)? {
+    for (name, model) in evaluate.fit_baselines(training_cells(&screened.model, cx)?.as_ref(), cx)? {
         let shot = Shot {
             screen: screened.screen,
             model: &model,

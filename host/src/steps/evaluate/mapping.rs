@@ -19,7 +19,8 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
     let data = name_of(single(cx, "cells")?, cx);
     let groups = by_training(cx.chosen("models"), cx)?;
     let mut rows = vec![];
-    for models in &groups {
+    for peers in &groups {
+        let models = &peers.models;
         let fitted: Vec<Arc<FittedModel>> =
             models.iter().map(|m| cx.run().model(m)).collect::<Result<_>>()?;
         let aligned = fitted[0].align(cells.clone(), &cx.services)?;
@@ -28,8 +29,8 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
             contenders.push(contender(name_of(chosen, cx), false, model, &aligned, &cx.services)?);
         }
         // Beside them stand the baselines that learned from the same cells.
-        let whose = if groups.len() > 1 { format!(" of {}", contenders[0].name) } else { String::new() };
-        for (name, fitted) in evaluate.fit_baselines(models[0], cx)? {
+        let whose = peers.suffix(&groups, &contenders[0].name);
+        for (name, fitted) in evaluate.fit_baselines(peers.training.as_ref(), cx)? {
             contenders.push(contender(name + &whose, true, &fitted, &aligned, &cx.services)?);
             let all = models.len() + evaluate.baselines.len();
             cx.services.progress(contenders.len() as u64, all as u64, "models");

@@ -1,0 +1,90 @@
+"""Recomputes the effects of measured perturbations, the scores of models, and a population's screen."""
+
+import sys
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+
+run = Path(sys.argv[1])
+world = anndata.read_h5ad(run / "steps/world/cells.h5ad")
+counts = np.asarray(world.X.todense(), dtype=float)
+labels = world.obs["perturbation"].astype(str).to_numpy()
+genes = list(world.var_names)
+control = counts[labels == "control"]
+
+
+def log_shares(profile):
+    return np.log1p(1e4 * profile)
+
+
+def closed(rows, without=()):
+    rows = np.delete(rows, without, axis=1)
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def pearson(a, b):
+    return np.corrcoef(a, b)[0, 1]
+
+
+# The measured effect of each perturbation, and the correlation with the target as its prediction.
+logs = log_shares(closed(control))
+with np.errstate(invalid="ignore", divide="ignore"):
+    coupled = -np.nan_to_num(np.corrcoef(logs.T))
+scores = pd.read_csv(run / "steps/singles-scores/scores.csv").set_index(["model", "metric", "stratum"])["value"]
+expected = {}
+for label in sorted(set(labels) - {"control"}):
+    targets = [genes.index(gene) for gene in label.split("+")]
+    if len(targets) > 1:
+        continue
+    after, before = closed(counts[labels == label], targets), closed(control, targets)
+    measured = log_shares(after.mean(axis=0)) - log_shares(before.mean(axis=0))
+    expected[label] = pearson(measured, np.delete(coupled[targets[0]], targets))
+    assert abs(scores["coupled", "pearson", label] - expected[label]) < 1e-4, (label, expected[label])
+assert len(expected) == 10
+mean = scores["coupled", "pearson", "perturbations"]
+assert abs(mean - np.mean(list(expected.values()))) < 1e-4, mean
+
+# A truth predicts better than a correlation; what it predicts is in no way what was measured in the same cells.
+doubles = pd.read_csv(run / "steps/doubles-scores/scores.csv").set_index(["model", "metric", "stratum"])["value"]
+truth = doubles["world.truth", "pearson", "perturbations"]
+assert 0.8 < truth < 0.9999 and truth > doubles["coupled", "pearson", "perturbations"], truth
+
+# A screen by population means: impacts, ranking and effects.
+screen = run / "steps/measured-screen"
+impacts = pd.read_parquet(screen / "impacts/part-000000.parquet")
+assert set(impacts["cell"]) == {"(population)"} and len(impacts) == len(genes)
+assert list(impacts["knockout"]) == genes and {"bray-curtis", "euclidean"} < set(impacts.columns)
+logs = log_shares(closed(control))
+base = np.expm1(logs.mean(axis=0))
+label = sorted(expected)[0]
+target = genes.index(label)
+shift = log_shares(closed(counts[labels == label])).mean(axis=0) - logs.mean(axis=0)
+after = np.expm1(np.maximum(logs.mean(axis=0) + shift, 0))
+after[target] = 0
+before = np.delete(base, target) / np.delete(base, target).sum()
+after = np.delete(after, target) / np.delete(after, target).sum()
+row = impacts.set_index("knockout").loc[label]
+assert abs(row["bray-curtis"] - np.abs(after - before).sum() / 2) < 1e-5, row
+effects = pd.read_parquet(screen / "effects.parquet")
+assert effects["knockout"].nunique() == 50 and set(effects["group"]) == {"all"}
+own = effects[effects["knockout"] == label].set_index("gene")
+assert label not in own.index
+kept = [g for g in genes if g != label]
+present = own.reindex(kept)["log2fc"].notna().to_numpy()
+assert np.allclose(own.reindex(kept)["log2fc"][present], np.log2(after / before)[present], atol=1e-4)
+width = own["log2fc_upper"] - own["log2fc_lower"]
+assert (width[present[: len(width)]] > 0).all()  # 0.01 on the log1p scale, said by the model
+table = pd.read_csv(screen / "genes.csv")
+assert len(table) == 2 * len(genes) and table["impact_lower"].isna().all()
+
+# A screen by gene scores.
+screen = run / "steps/coupled-screen"
+effects = pd.read_parquet(screen / "effects.parquet")
+assert list(effects.columns) == ["knockout", "group", "gene", "score", "detection"]
+some = effects[effects["knockout"] == label].set_index("gene")["score"]
+assert np.allclose(some.reindex(kept), np.delete(coupled[target], target), atol=1e-5)
+impacts = pd.read_parquet(screen / "impacts/part-000000.parquet").set_index("knockout")["impact"]
+assert abs(impacts[label] - np.sqrt((np.delete(coupled[target], target) ** 2).mean())) < 1e-5
+print("recomputed", len(expected), "perturbations")
