@@ -56,6 +56,13 @@ fn number(value: &Json, digits: usize) -> String {
     value.as_f64().map_or("–".into(), |x| format!("{x:.digits$}"))
 }
 
+fn interval(of: &Json) -> String {
+    match of["lower"].is_number() {
+        true => format!("{} – {}", number(&of["lower"], 4), number(&of["upper"], 4)),
+        false => "–".into(),
+    }
+}
+
 fn percent(value: &Json) -> String {
     value.as_f64().map_or("–".into(), |x| format!("{:.1} %", 100.0 * x))
 }
@@ -189,12 +196,11 @@ impl Page {
         for g in list(genes) {
             let _ = write!(
                 self.html,
-                "<tr><td>{}</td><td><b>{}</b></td><td>{}</td><td>{} – {}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                "<tr><td>{}</td><td><b>{}</b></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
                 g["rank"],
                 escape(g["gene"].as_str().unwrap_or_default()),
                 number(&g["impact"], 4),
-                number(&g["lower"], 4),
-                number(&g["upper"], 4),
+                interval(g),
                 g["cells"],
                 percent(&g["presence"]),
                 percent(&g["mean_share"]),
