@@ -85,6 +85,14 @@ fn what_is_wrong_with_a_plugin_is_found_and_named() {
         ("copycat", "data", "unwritten", "answers 0, 1 and many", "failed", "found NaN"),
         ("picks", "data", "not-expressed", "proposes only genes", "failed", "does not express"),
         ("distance", "data", "infinite", "stays in its range", "failed", "found inf"),
+        (
+            "distance",
+            "data",
+            "reversed",
+            "scores equal profiles as no",
+            "failed",
+            "scored 1 for equal profiles, 0.",
+        ),
         ("world", "simulate", "segfault", "makes the same cells", "crashed", "SIGSEGV"),
         ("world", "new", "panic", "is made with its defaults", "failed", "a panic in New"),
     ];
@@ -115,6 +123,47 @@ fn only_what_failed_is_shown_and_can_be_tried_again() {
     assert!(said.contains("it cannot be read"), "{said}");
     let said = fail(check(faulty(), &["--filter", "nothing like it"]), 2);
     assert!(said.contains("no case has `nothing like it` in its name"), "{said}");
+}
+
+/// A metric that declares some direction, and scores equal profiles with 1, others with less or more.
+const DIRECTED: &str = r#"
+import lacuna_plugin as lacuna
+import numpy as np
+
+class Directed(lacuna.Metric):
+    "A metric with a direction"
+    id = "directed"
+    direction = "DIRECTION"
+    identity = None
+
+    def row(self, row):
+        return 1.0 SIGN float(np.abs(row.before - row.after).sum())
+
+lacuna.run("directed", [Directed])
+"#;
+
+#[test]
+fn the_direction_that_a_metric_declares_is_the_one_of_its_scores() {
+    let Some(path) = python_path() else { return };
+    let outcome = |direction: &str, sign: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let script = DIRECTED.replace("DIRECTION", direction).replace("SIGN", sign);
+        std::fs::write(dir.path().join("directed.py"), script).unwrap();
+        let mut command = lacuna(&["plugin", "check", "--filter", "scores equal profiles as no worse"]);
+        text(&command.arg(dir.path().join("directed.py")).env("PATH", &path).output().unwrap().stdout)
+    };
+    for (direction, right, wrong) in [("lower", "+", "-"), ("higher", "-", "+")] {
+        let said = outcome(direction, right);
+        assert!(said.starts_with("✓"), "{direction}: {said}");
+        let said = outcome(direction, wrong);
+        let expected =
+            format!("failed: it declares that {direction} is better, and scored 1 for equal profiles");
+        assert!(said.starts_with("✗") && said.contains(&expected), "{direction}: {said}");
+    }
+    let said = outcome("none", "+");
+    assert!(said.contains("skipped: it declares no direction"), "{said}");
+    let said = outcome("up", "+");
+    assert!(said.contains("it declares the direction `up`; expected lower, higher or none"), "{said}");
 }
 
 /// A model whose training has luck in it, and which says so or not.

@@ -100,6 +100,11 @@ fn skipped(reason: &str) -> Result<Applies> {
     Ok(Err(reason.into()))
 }
 
+/// Does it, unless something speaks against it.
+fn unless(reason: Option<String>, body: impl FnOnce() -> Result<Applies>) -> Result<Applies> {
+    reason.map_or_else(body, |why| skipped(&why))
+}
+
 const fn required(name: &'static str, run: fn(&Bench<'_>) -> Result<Applies>) -> Case {
     Case { name, weight: Weight::Required, run }
 }

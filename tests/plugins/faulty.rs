@@ -90,6 +90,8 @@ choice! {
         NoSuchGene = "no-such-gene",
         /// Data: a gene that the cell does not express.
         NotExpressed = "not-expressed",
+        /// Data: a score that is best where it should be worst.
+        Reversed = "reversed",
     }
 }
 
@@ -370,7 +372,12 @@ impl Metric for Distance {
         self.0.talk(cx);
         self.0.fails(Fault::Score, Some(cx))?;
         for (i, score) in scores.iter_mut().enumerate() {
-            *score = if self.0.gives(How::Infinite) { f64::INFINITY } else { self.row(&comparison.row(i)?)? };
+            let distance = self.row(&comparison.row(i)?)?;
+            *score = match self.0.how {
+                _ if self.0.gives(How::Infinite) => f64::INFINITY,
+                _ if self.0.gives(How::Reversed) => 1.0 - distance,
+                _ => distance,
+            };
         }
         Ok(())
     }
