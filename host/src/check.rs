@@ -2,6 +2,7 @@
 //! worker process of its own. So a case that crashes is an outcome, not the end.
 
 mod bench;
+mod calls;
 mod manifest;
 mod metric;
 mod model;

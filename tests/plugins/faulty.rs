@@ -6,6 +6,7 @@ use lacuna_sdk::{table, tracing};
 use std::io::Write;
 use std::panic::panic_any;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 choice! {
     /// Where a component fails.
@@ -70,6 +71,12 @@ choice! {
         Loop = "loop",
         /// The error for a user who asked to stop, which nobody did.
         Cancelled = "cancelled",
+        /// Work of two seconds that ends early when the user asks to stop, as it should.
+        Listens = "listens",
+        /// Work of two seconds that goes on when the user asks to stop.
+        Deaf = "deaf",
+        /// Memory that is never given back, a little in each call.
+        Leak = "leak",
         /// Data: a value that is not a number.
         NotANumber = "not-a-number",
         /// Data: an infinite value.
@@ -141,6 +148,15 @@ fn eat_memory() {
     }
 }
 
+fn work(listening: Option<&Context>) -> Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(5));
+        listening.map_or(Ok(()), Context::check)?;
+    }
+    Ok(())
+}
+
 fn loop_for_ever() {
     loop {
         std::hint::spin_loop();
@@ -178,6 +194,9 @@ impl Faults {
             How::Exit => std::process::exit(3),
             How::Memory => eat_memory(),
             How::Loop => loop_for_ever(),
+            How::Listens => work(cx)?,
+            How::Deaf => work(None)?,
+            How::Leak => std::mem::forget(std::hint::black_box(vec![1u8; 1 << 18])),
             How::Error => return Err(Error::failed("an error of the author's")),
             How::Cancelled => return Err(Error::Cancelled),
             _ => panic!("a panic in {here:?}"),

@@ -1,7 +1,7 @@
 //! Metrics: scores as they are declared.
 
 use super::bench::Bench;
-use super::{Applies, Case, PASSED, required, skipped, unless};
+use super::{Applies, Case, PASSED, calls, required, skipped, unless};
 use crate::data::Knockouts;
 use crate::plugin::{Metric, MetricInfo, Shape};
 use anyhow::{Context, Result, bail, ensure};
@@ -87,7 +87,20 @@ pub const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    calls::stops(|bench| with_rows(bench, |call| calls::cancel(bench, call))),
+    calls::keeps_no_memory(|bench| with_rows(bench, |call| calls::repeat(bench, call))),
 ];
+
+/// Hands over a call that scores as many rows as a screen asks for at once.
+fn with_rows(
+    bench: &Bench<'_>,
+    body: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<Applies>,
+) -> Result<Applies> {
+    unless(why_not(bench), || {
+        let (metric, info, rows) = (bench.metric()?, bench.component.metric_info(), Rows::of(bench, 512));
+        body(&|| rows.score(bench, &metric, &info, false).map(drop))
+    })
+}
 
 /// A row says nothing where one of its two scores has no value.
 fn direction(bench: &Bench<'_>) -> Result<Applies> {

@@ -2,7 +2,7 @@
 
 use super::bench::{Bench, some_knockouts};
 use super::model::closed;
-use super::{Applies, Case, PASSED, is_plain, required, skipped};
+use super::{Applies, Case, PASSED, calls, is_plain, required, unless};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::Simulation;
 use anyhow::{Context, Result, ensure};
@@ -69,6 +69,22 @@ pub const CASES: &[Case] = &[
             closed(&found, &as_is, &fewer)
         })
     }),
+    calls::stops(|bench| {
+        unless(bench.needs_parameters(), || {
+            let simulator = bench.simulator()?;
+            calls::cancel(bench, || simulator.simulate(&bench.services()).map(drop))
+        })
+    }),
+    calls::keeps_no_memory(|bench| {
+        unless(bench.needs_parameters(), || {
+            let simulator = bench.simulator()?;
+            calls::repeat(bench, || {
+                let made = simulator.simulate(&bench.services())?;
+                let cells = asked(&made.cells);
+                bench.predict(&made.truth, &cells, &some_knockouts(&cells)).map(drop)
+            })
+        })
+    }),
 ];
 
 fn asked(cells: &Cells) -> Cells {
@@ -76,9 +92,8 @@ fn asked(cells: &Cells) -> Cells {
 }
 
 fn with_world(bench: &Bench<'_>, body: fn(&Bench<'_>, &Simulation) -> Result<()>) -> Result<Applies> {
-    if let Some(why) = bench.needs_parameters() {
-        return skipped(&why);
-    }
-    body(bench, &bench.simulator()?.simulate(&bench.services()).context("simulating")?)?;
-    PASSED
+    unless(bench.needs_parameters(), || {
+        body(bench, &bench.simulator()?.simulate(&bench.services()).context("simulating")?)?;
+        PASSED
+    })
 }

@@ -1,7 +1,7 @@
 //! Strategies: knockouts of genes that cells express, and an end.
 
 use super::bench::Bench;
-use super::{Applies, Case, PASSED, required, skipped};
+use super::{Applies, Case, PASSED, calls, required, skipped, unless};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::{Scope, Strategy};
 use anyhow::{Result, ensure};
@@ -42,14 +42,29 @@ pub const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    calls::stops(|bench| {
+        unless(bench.needs_parameters(), || {
+            let strategy = bench.strategy()?;
+            calls::cancel(bench, || first_round(bench, &strategy))
+        })
+    }),
+    calls::keeps_no_memory(|bench| {
+        unless(bench.needs_parameters(), || {
+            let strategy = bench.strategy()?;
+            calls::repeat(bench, || first_round(bench, &strategy))
+        })
+    }),
 ];
 
+fn first_round(bench: &Bench<'_>, strategy: &Strategy) -> Result<()> {
+    strategy.propose(&bench.services(), bench.cells, 0, &Knockouts::default(), &[]).map(drop)
+}
+
 fn with_strategy(bench: &Bench<'_>, body: fn(&Bench<'_>, &Strategy) -> Result<()>) -> Result<Applies> {
-    if let Some(why) = bench.needs_parameters() {
-        return skipped(&why);
-    }
-    body(bench, &bench.strategy()?)?;
-    PASSED
+    unless(bench.needs_parameters(), || {
+        body(bench, &bench.strategy()?)?;
+        PASSED
+    })
 }
 
 /// So many rounds an adaptive strategy may take for a few cells.
