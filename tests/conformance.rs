@@ -94,6 +94,9 @@ fn what_is_wrong_with_a_plugin_is_found_and_named() {
             "scored 1 for equal profiles, 0.",
         ),
         ("world", "simulate", "segfault", "makes the same cells", "crashed", "SIGSEGV"),
+        ("world", "data", "threads", "makes the same cells", "failed", "the annotations of its cells differ"),
+        ("picks", "data", "threads", "proposes the same", "failed", "its proposals differ"),
+        ("picks", "data", "order", "proposes the same", "failed", "it proposes the same in another order"),
         ("world", "new", "panic", "is made with its defaults", "failed", "a panic in New"),
     ];
     for (component, fault, how, case, outcome, why) in cases {

@@ -99,6 +99,10 @@ choice! {
         NotExpressed = "not-expressed",
         /// Data: a score that is best where it should be worst.
         Reversed = "reversed",
+        /// Data: an annotation, or a knocked-out gene, that depends on the number of threads.
+        Threads = "threads",
+        /// Data: an order that depends on the number of threads.
+        Order = "order",
     }
 }
 
@@ -279,9 +283,10 @@ impl Simulator for World {
             }
             cells.push(if gives(How::Nameless) { String::new() } else { format!("cell-{i}") }, &values);
         }
+        let threads = if gives(How::Threads) { cx.threads() } else { 1 };
         let rows = if gives(How::Length) { CELLS - 1 } else { CELLS };
         let group: ArrayRef =
-            Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("group-{i}"))));
+            Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("group-{}", i * threads))));
         let column: ArrayRef = Arc::new(StringArray::from(vec!["gene-0"]));
         let weight: ArrayRef = Arc::new(Float64Array::from(vec![1.0]));
         let network = table(vec![("regulator", column.clone()), ("target", column), ("weight", weight)])?;
@@ -367,8 +372,11 @@ impl Strategy for Picks {
         self.0.fails(Fault::Propose, Some(cx))?;
         let gives = |how| self.0.gives(how);
         let mut picked = KnockoutList::new();
+        let threads = cx.threads();
         for i in 0..proposal.cells.len() {
-            let gene = proposal.cells.assemblage(i)[0];
+            let i = if gives(How::Order) && threads > 1 { proposal.cells.len() - 1 - i } else { i };
+            let expressed = proposal.cells.assemblage(i);
+            let gene = if gives(How::Threads) { expressed[threads % expressed.len()] } else { expressed[0] };
             match self.0.how {
                 _ if gives(How::NotANumber) => picked.push_levels(i, &[(gene, f32::NAN)]),
                 _ if gives(How::Negative) => picked.push_levels(i, &[(gene, -1.0)]),
