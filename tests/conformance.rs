@@ -64,11 +64,11 @@ fn a_plugin_in_python_passes_for_all_four_kinds_and_its_pipeline_runs() {
     assert_eq!(again.lines().filter(|l| l.starts_with("= ")).count(), 8, "{again}");
 }
 
-/// The findings about a component of the faulty plugin that fails somewhere, somehow.
-fn outcomes(component: &str, fault: &str, how: &str) -> Vec<(String, String, String)> {
+/// The findings of some cases about a component of the faulty plugin that fails somewhere, somehow.
+fn outcomes(component: &str, fault: &str, how: &str, cases: &str) -> Vec<(String, String, String)> {
     let with = format!("{component} = {{ fault = \"{fault}\", how = \"{how}\" }}");
-    let filter = format!("{component}: ");
-    let output = check(faulty(), &["--json", "--with", &with, "--filter", &filter, "--seconds", "2"]);
+    let filter = format!("{component}: {cases}");
+    let output = check(faulty(), &["--json", "--with", &with, "--filter", &filter, "--seconds", "3"]);
     let said: Json = serde_json::from_slice(&output.stdout).unwrap();
     let one = |f: &Json| ["case", "outcome", "why"].map(|key| f[key].as_str().unwrap().to_string()).into();
     said["findings"].as_array().unwrap().iter().map(one).collect()
@@ -80,16 +80,27 @@ fn what_is_wrong_with_a_plugin_is_found_and_named() {
     let cases = [
         ("copycat", "predict", "panic", "answers 0, 1 and many", "failed", "a panic in Predict"),
         ("copycat", "predict", "abort", "answers 0, 1 and many", "crashed", "SIGABRT"),
-        ("copycat", "predict", "loop", "answers 0, 1 and many", "timed out", "no sign of life for 2 s"),
+        ("copycat", "predict", "loop", "answers 0, 1 and many", "timed out", "no sign of life for 3 s"),
         ("copycat", "save", "error", "is the same after", "failed", "an error of the author's"),
         ("copycat", "data", "unwritten", "answers 0, 1 and many", "failed", "found NaN"),
         ("picks", "data", "not-expressed", "proposes only genes", "failed", "does not express"),
         ("distance", "data", "infinite", "stays in its range", "failed", "found inf"),
+        (
+            "distance",
+            "data",
+            "reversed",
+            "scores equal profiles as no",
+            "failed",
+            "scored 1 for equal profiles, 0.",
+        ),
         ("world", "simulate", "segfault", "makes the same cells", "crashed", "SIGSEGV"),
+        ("world", "data", "threads", "makes the same cells", "failed", "the annotations of its cells differ"),
+        ("picks", "data", "threads", "proposes the same", "failed", "its proposals differ"),
+        ("picks", "data", "order", "proposes the same", "failed", "it proposes the same in another order"),
         ("world", "new", "panic", "is made with its defaults", "failed", "a panic in New"),
     ];
     for (component, fault, how, case, outcome, why) in cases {
-        let found = outcomes(component, fault, how);
+        let found = outcomes(component, fault, how, "");
         let of_case = found.iter().find(|(name, ..)| name.starts_with(case));
         let (_, word, reason) = of_case.unwrap_or_else(|| panic!("{component} {fault} {how}: {found:?}"));
         assert!(word == outcome && reason.contains(why), "{component} {fault} {how}: {word}: {reason}");
@@ -99,6 +110,44 @@ fn what_is_wrong_with_a_plugin_is_found_and_named() {
             "{found:?}"
         );
     }
+}
+
+/// A component of each kind, and where it works longest.
+const AT_WORK: [(&str, &str); 4] =
+    [("world", "simulate"), ("copycat", "fit"), ("picks", "propose"), ("distance", "score")];
+
+#[test]
+fn a_component_of_any_kind_is_advised_to_stop_when_it_is_asked_to() {
+    let cases = [
+        ("listens", "passed", ""),
+        ("deaf", "failed", "it went on for "),
+        ("error", "skipped", "its call ended before it could be asked to stop"),
+    ];
+    for (component, fault) in AT_WORK {
+        for (how, outcome, why) in cases {
+            let found = outcomes(component, fault, how, "stops within a second");
+            let [(_, word, reason)] = found.as_slice() else { panic!("{component}: {found:?}") };
+            assert!(word == outcome && reason.contains(why), "{component} {how}: {word}: {reason}");
+        }
+    }
+}
+
+#[test]
+fn a_component_of_any_kind_is_advised_to_give_memory_back() {
+    let finding = |component: &str, fault: &str, how: &str| {
+        let found = outcomes(component, fault, how, "does not grow while");
+        let [(_, word, reason)] = found.as_slice() else { panic!("{component}: {found:?}") };
+        format!("{word}: {reason}")
+    };
+    for (component, at_work) in AT_WORK {
+        // A model is called again and again when it predicts.
+        let fault = if component == "copycat" { "predict" } else { at_work };
+        let said = finding(component, fault, "leak");
+        assert!(said.starts_with("failed: its process grew by ") && said.ends_with(" calls"), "{said}");
+        assert_eq!(finding(component, "nowhere", "leak"), "passed: ", "{component}");
+    }
+    let said = finding("distance", "score", "listens");
+    assert_eq!(said, "skipped: its calls take too long to be repeated often");
 }
 
 #[test]
@@ -115,6 +164,73 @@ fn only_what_failed_is_shown_and_can_be_tried_again() {
     assert!(said.contains("it cannot be read"), "{said}");
     let said = fail(check(faulty(), &["--filter", "nothing like it"]), 2);
     assert!(said.contains("no case has `nothing like it` in its name"), "{said}");
+}
+
+/// A metric that declares some direction, and scores equal profiles with 1, others with less or more.
+const DIRECTED: &str = r#"
+import lacuna_plugin as lacuna
+import numpy as np
+
+class Directed(lacuna.Metric):
+    "A metric with a direction"
+    id = "directed"
+    direction = "DIRECTION"
+    identity = None
+
+    def row(self, row):
+        return 1.0 SIGN float(np.abs(row.before - row.after).sum())
+
+lacuna.run("directed", [Directed])
+"#;
+
+#[test]
+fn the_direction_that_a_metric_declares_is_the_one_of_its_scores() {
+    let Some(path) = python_path() else { return };
+    let outcome = |direction: &str, sign: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let script = DIRECTED.replace("DIRECTION", direction).replace("SIGN", sign);
+        std::fs::write(dir.path().join("directed.py"), script).unwrap();
+        let mut command = lacuna(&["plugin", "check", "--filter", "scores equal profiles as no worse"]);
+        text(&command.arg(dir.path().join("directed.py")).env("PATH", &path).output().unwrap().stdout)
+    };
+    for (direction, right, wrong) in [("lower", "+", "-"), ("higher", "-", "+")] {
+        let said = outcome(direction, right);
+        assert!(said.starts_with("✓"), "{direction}: {said}");
+        let said = outcome(direction, wrong);
+        let expected =
+            format!("failed: it declares that {direction} is better, and scored 1 for equal profiles");
+        assert!(said.starts_with("✗") && said.contains(&expected), "{direction}: {said}");
+    }
+    let said = outcome("none", "+");
+    assert!(said.contains("skipped: it declares no direction"), "{said}");
+    let said = outcome("up", "+");
+    assert!(said.contains("it declares the direction `up`; expected lower, higher or none"), "{said}");
+}
+
+/// A metric that takes 10 ms for each of its rows.
+const SLOW: &str = r#"
+import lacuna_plugin as lacuna
+import time
+
+class Slow(lacuna.Metric):
+    "A metric that takes its time"
+    id = "slow"
+
+    def row(self, row):
+        time.sleep(0.01)
+        return 0.0
+
+lacuna.run("slow", [Slow])
+"#;
+
+#[test]
+fn a_metric_of_rows_in_python_stops_between_them() {
+    let Some(path) = python_path() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("slow.py"), SLOW).unwrap();
+    let mut command = lacuna(&["plugin", "check", "--filter", "stops within a second"]);
+    let said = succeed(command.arg(dir.path().join("slow.py")).env("PATH", &path).output().unwrap());
+    assert!(said.starts_with("✓ slow: stops within a second"), "{said}");
 }
 
 /// A model whose training has luck in it, and which says so or not.

@@ -2,6 +2,7 @@
 //! worker process of its own. So a case that crashes is an outcome, not the end.
 
 mod bench;
+mod calls;
 mod manifest;
 mod metric;
 mod model;
@@ -98,6 +99,11 @@ const PASSED: Result<Applies> = Ok(Ok(()));
 
 fn skipped(reason: &str) -> Result<Applies> {
     Ok(Err(reason.into()))
+}
+
+/// Does it, unless something speaks against it.
+fn unless(reason: Option<String>, body: impl FnOnce() -> Result<Applies>) -> Result<Applies> {
+    reason.map_or_else(body, |why| skipped(&why))
 }
 
 const fn required(name: &'static str, run: fn(&Bench<'_>) -> Result<Applies>) -> Case {

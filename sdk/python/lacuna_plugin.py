@@ -201,7 +201,11 @@ class Metric(Component):
 
     def score(self, comparison, count, cx):
         """All scores."""
-        return [self.row(comparison.row(i)) for i in range(count)]
+        scores = []
+        for i in range(count):
+            cx.check()
+            scores.append(self.row(comparison.row(i)))
+        return scores
 
 
 class Strategy(Component):

@@ -424,8 +424,9 @@ pub trait Metric: Component {
     }
 
     /// Writes all scores: one for each row, perturbation, or population, as [`MetricInfo::shape`] says.
-    fn score(&self, comparison: &Comparison<'_>, scores: &mut [f64], _cx: &Context) -> Result<()> {
+    fn score(&self, comparison: &Comparison<'_>, scores: &mut [f64], cx: &Context) -> Result<()> {
         for (i, score) in scores.iter_mut().enumerate() {
+            cx.check()?;
             *score = self.row(&comparison.row(i)?)?;
         }
         Ok(())
@@ -568,4 +569,44 @@ impl MetricInfo {
         chance: Some(0.0),
         ..Self::ERROR
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    struct Never;
+
+    impl Component for Never {
+        const ID: &str = "never";
+        const DOC: &str = "A metric that is not to be asked";
+        type Config = crate::NoConfig;
+        fn new(_: crate::NoConfig) -> Result<Self> {
+            Ok(Self)
+        }
+    }
+
+    impl Metric for Never {
+        const INFO: MetricInfo = MetricInfo::ERROR;
+        fn row(&self, _: &Row<'_>) -> Result<f64> {
+            panic!("a row is scored though the user asked to stop")
+        }
+    }
+
+    #[test]
+    fn a_metric_of_rows_stops_between_them() {
+        let rows = ndarray::array![[1.0f32, 0.0]];
+        let (before, none) = (Some(rows.view()), None);
+        let comparison = Comparison {
+            before,
+            after: before,
+            observed: none,
+            knockouts: None,
+            controls: none,
+            panel: None,
+        };
+        let done = Never.score(&comparison, &mut [f64::NAN], &testing::cancelled_context());
+        assert_eq!(done, Err(Error::Cancelled));
+    }
 }

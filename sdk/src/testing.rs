@@ -46,6 +46,7 @@ use ndarray::{Array2, aview1};
 #[derive(Clone)]
 struct TestHost {
     seed: u64,
+    cancelled: bool,
 }
 
 /// A context with this seed, whose loops run one after the other.
@@ -55,7 +56,17 @@ struct TestHost {
 /// assert_eq!(cx.parallel_map(3, |i| i * i), [0, 1, 4]);
 /// ```
 pub fn context(seed: u64) -> Context {
-    Context { host: HostApi_TO::from_ptr(RArc::new(TestHost { seed }), TD_Opaque) }
+    made(TestHost { seed, cancelled: false })
+}
+
+/// A context of a user who has asked to stop.
+#[cfg(test)]
+pub(crate) fn cancelled_context() -> Context {
+    made(TestHost { seed: 0, cancelled: true })
+}
+
+fn made(host: TestHost) -> Context {
+    Context { host: HostApi_TO::from_ptr(RArc::new(host), TD_Opaque) }
 }
 
 /// Cells with these values, shape (genes) each. The genes are `g0`, `g1`, …, the cells `c0`, `c1`, …
@@ -116,7 +127,7 @@ impl HostApi for TestHost {
     }
     fn progress(&self, _done: u64, _total: u64, _label: RStr<'_>) {}
     fn is_cancelled(&self) -> bool {
-        false
+        self.cancelled
     }
     fn parallel_for(&self, n: usize, job: Job<'_>) {
         (0..n).for_each(|i| job.run(i));

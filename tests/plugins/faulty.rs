@@ -6,6 +6,7 @@ use lacuna_sdk::{table, tracing};
 use std::io::Write;
 use std::panic::panic_any;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 choice! {
     /// Where a component fails.
@@ -70,6 +71,12 @@ choice! {
         Loop = "loop",
         /// The error for a user who asked to stop, which nobody did.
         Cancelled = "cancelled",
+        /// Work of two seconds that ends early when the user asks to stop, as it should.
+        Listens = "listens",
+        /// Work of two seconds that goes on when the user asks to stop.
+        Deaf = "deaf",
+        /// Memory that is never given back, a little in each call.
+        Leak = "leak",
         /// Data: a value that is not a number.
         NotANumber = "not-a-number",
         /// Data: an infinite value.
@@ -90,6 +97,12 @@ choice! {
         NoSuchGene = "no-such-gene",
         /// Data: a gene that the cell does not express.
         NotExpressed = "not-expressed",
+        /// Data: a score that is best where it should be worst.
+        Reversed = "reversed",
+        /// Data: an annotation, or a knocked-out gene, that depends on the number of threads.
+        Threads = "threads",
+        /// Data: an order that depends on the number of threads.
+        Order = "order",
     }
 }
 
@@ -139,6 +152,15 @@ fn eat_memory() {
     }
 }
 
+fn work(listening: Option<&Context>) -> Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(5));
+        listening.map_or(Ok(()), Context::check)?;
+    }
+    Ok(())
+}
+
 fn loop_for_ever() {
     loop {
         std::hint::spin_loop();
@@ -176,6 +198,9 @@ impl Faults {
             How::Exit => std::process::exit(3),
             How::Memory => eat_memory(),
             How::Loop => loop_for_ever(),
+            How::Listens => work(cx)?,
+            How::Deaf => work(None)?,
+            How::Leak => std::mem::forget(std::hint::black_box(vec![1u8; 1 << 18])),
             How::Error => return Err(Error::failed("an error of the author's")),
             How::Cancelled => return Err(Error::Cancelled),
             _ => panic!("a panic in {here:?}"),
@@ -258,9 +283,10 @@ impl Simulator for World {
             }
             cells.push(if gives(How::Nameless) { String::new() } else { format!("cell-{i}") }, &values);
         }
+        let threads = if gives(How::Threads) { cx.threads() } else { 1 };
         let rows = if gives(How::Length) { CELLS - 1 } else { CELLS };
         let group: ArrayRef =
-            Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("group-{i}"))));
+            Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("group-{}", i * threads))));
         let column: ArrayRef = Arc::new(StringArray::from(vec!["gene-0"]));
         let weight: ArrayRef = Arc::new(Float64Array::from(vec![1.0]));
         let network = table(vec![("regulator", column.clone()), ("target", column), ("weight", weight)])?;
@@ -346,8 +372,11 @@ impl Strategy for Picks {
         self.0.fails(Fault::Propose, Some(cx))?;
         let gives = |how| self.0.gives(how);
         let mut picked = KnockoutList::new();
+        let threads = cx.threads();
         for i in 0..proposal.cells.len() {
-            let gene = proposal.cells.assemblage(i)[0];
+            let i = if gives(How::Order) && threads > 1 { proposal.cells.len() - 1 - i } else { i };
+            let expressed = proposal.cells.assemblage(i);
+            let gene = if gives(How::Threads) { expressed[threads % expressed.len()] } else { expressed[0] };
             match self.0.how {
                 _ if gives(How::NotANumber) => picked.push_levels(i, &[(gene, f32::NAN)]),
                 _ if gives(How::Negative) => picked.push_levels(i, &[(gene, -1.0)]),
@@ -370,7 +399,12 @@ impl Metric for Distance {
         self.0.talk(cx);
         self.0.fails(Fault::Score, Some(cx))?;
         for (i, score) in scores.iter_mut().enumerate() {
-            *score = if self.0.gives(How::Infinite) { f64::INFINITY } else { self.row(&comparison.row(i)?)? };
+            let distance = self.row(&comparison.row(i)?)?;
+            *score = match self.0.how {
+                _ if self.0.gives(How::Infinite) => f64::INFINITY,
+                _ if self.0.gives(How::Reversed) => 1.0 - distance,
+                _ => distance,
+            };
         }
         Ok(())
     }

@@ -1,11 +1,14 @@
 //! Metrics: scores as they are declared.
 
 use super::bench::Bench;
-use super::{Applies, Case, PASSED, required, skipped};
+use super::{Applies, Case, PASSED, calls, required, skipped, unless};
 use crate::data::Knockouts;
 use crate::plugin::{Metric, MetricInfo, Shape};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lacuna_abi::MatRef;
+
+/// Scores that differ by less are the same.
+const TOLERANCE: f64 = 1e-6;
 
 pub const CASES: &[Case] = &[
     required("scores 0, 1 and many rows", |bench| {
@@ -40,12 +43,13 @@ pub const CASES: &[Case] = &[
             let Some(identity) = info.identity else { return Ok(()) };
             let rows = Rows::of(bench, 9).equal();
             for score in rows.score(bench, metric, info, false)? {
-                let fits = score.is_nan() || (score - identity).abs() < 1e-6;
+                let fits = score.is_nan() || (score - identity).abs() < TOLERANCE;
                 ensure!(fits, "it declares {identity} for equal profiles, and scored {score}");
             }
             Ok(())
         })
     }),
+    required("scores equal profiles as no worse than different ones", direction),
     required("is symmetric if it says so", |bench| {
         with_metric(bench, |bench, metric, info| {
             if !info.symmetric {
@@ -55,7 +59,7 @@ pub const CASES: &[Case] = &[
             let (one, other) =
                 (rows.score(bench, metric, info, false)?, rows.score(bench, metric, info, true)?);
             for (a, b) in one.iter().zip(&other) {
-                let fits = a.is_nan() && b.is_nan() || (a - b).abs() < 1e-6;
+                let fits = a.is_nan() && b.is_nan() || (a - b).abs() < TOLERANCE;
                 ensure!(fits, "before and after exchanged: {a} becomes {b}");
             }
             Ok(())
@@ -83,26 +87,66 @@ pub const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    calls::stops(|bench| with_rows(bench, |call| calls::cancel(bench, call))),
+    calls::keeps_no_memory(|bench| with_rows(bench, |call| calls::repeat(bench, call))),
 ];
+
+/// Hands over a call that scores as many rows as a screen asks for at once.
+fn with_rows(
+    bench: &Bench<'_>,
+    body: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<Applies>,
+) -> Result<Applies> {
+    unless(why_not(bench), || {
+        let (metric, info, rows) = (bench.metric()?, bench.component.metric_info(), Rows::of(bench, 512));
+        body(&|| rows.score(bench, &metric, &info, false).map(drop))
+    })
+}
+
+/// A row says nothing where one of its two scores has no value.
+fn direction(bench: &Bench<'_>) -> Result<Applies> {
+    let info = bench.component.metric_info();
+    let worse: fn(f64, f64) -> bool = match info.direction.as_str() {
+        "lower" => |equal, different| equal > different + TOLERANCE,
+        "higher" => |equal, different| equal < different - TOLERANCE,
+        "none" | "" => return skipped("it declares no direction"),
+        other => bail!("it declares the direction `{other}`; expected lower, higher or none"),
+    };
+    unless(why_not(bench), || {
+        let (metric, rows) = (bench.metric()?, Rows::of(bench, 20));
+        let different = rows.score(bench, &metric, &info, false)?;
+        let equal = rows.equal().score(bench, &metric, &info, false)?;
+        let both = |(a, b): &(&f64, &f64)| !a.is_nan() && !b.is_nan();
+        let pairs: Vec<(&f64, &f64)> = equal.iter().zip(&different).filter(both).collect();
+        for (equal, different) in &pairs {
+            ensure!(
+                !worse(**equal, **different),
+                "it declares that {} is better, and scored {equal} for equal profiles, {different} for different ones",
+                info.direction
+            );
+        }
+        if pairs.is_empty() { skipped("it has no score for equal profiles") } else { PASSED }
+    })
+}
+
+/// Why the cases do not apply to a metric, if they do not.
+fn why_not(bench: &Bench<'_>) -> Option<String> {
+    let info = bench.component.metric_info();
+    if info.shape != Shape::Row {
+        return Some("it does not score single rows".into());
+    }
+    let given = ["before", "after", "observed", "knockouts"];
+    let missing = info.needs.iter().find(|part| !given.contains(&part.as_str()));
+    missing.map(|part| format!("it needs {part}")).or_else(|| bench.needs_parameters())
+}
 
 fn with_metric(
     bench: &Bench<'_>,
     body: fn(&Bench<'_>, &Metric, &MetricInfo) -> Result<()>,
 ) -> Result<Applies> {
-    let info = bench.component.metric_info();
-    if info.shape != Shape::Row {
-        return skipped("it does not score single rows");
-    }
-    if let Some(part) =
-        info.needs.iter().find(|p| !["before", "after", "observed", "knockouts"].contains(&p.as_str()))
-    {
-        return skipped(&format!("it needs {part}"));
-    }
-    if let Some(why) = bench.needs_parameters() {
-        return skipped(&why);
-    }
-    body(bench, &bench.metric()?, &info)?;
-    PASSED
+    unless(why_not(bench), || {
+        body(bench, &bench.metric()?, &bench.component.metric_info())?;
+        PASSED
+    })
 }
 
 /// Profiles before and after knockouts, with what a metric may look at.

@@ -1,13 +1,11 @@
 //! Models: answers of the right shape, saved and loaded the same, whoever asks and on however many threads.
 
 use super::bench::{Bench, some_knockouts, test_cells};
-use super::{Applies, Case, PASSED, advisory, is_plain, required, skipped};
+use super::{Applies, Case, PASSED, calls, is_plain, required, skipped, unless};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::{Answers, Fitted, Lesson, Training};
 use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[
     required("answers 0, 1 and many knockouts with finite shares", |bench| {
@@ -78,51 +76,32 @@ pub const CASES: &[Case] = &[
         })
     }),
     required("screens as it predicts", fused_equals_generic),
-    advisory("stops within a second when it is asked to", |bench| {
-        with_model(bench, |bench, _| {
-            let flag = bench.cancelled.clone();
-            let asked = std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_millis(100));
-                flag.store(true, Ordering::Relaxed);
-                Instant::now()
-            });
-            let done = bench.fitted();
-            let ended = Instant::now();
-            let late = asked.join().map(|asked| ended.saturating_duration_since(asked)).unwrap_or_default();
-            ensure!(late < Duration::from_secs(1), "it went on for {:.1} s", late.as_secs_f64());
-            done.map(drop).or_else(is_plain)
-        })
-    }),
-    advisory("does not grow while it answers", |bench| {
-        with_model(bench, |bench, fitted| {
-            let all = some_knockouts(bench.cells);
-            let memory = || bench.plugin.worker_memory();
-            let many = || (0..200).try_for_each(|_| bench.predict(fitted, bench.cells, &all).map(drop));
-            many()?;
-            let before = memory();
-            many()?;
-            if let (Some(before), Some(after)) = (before, memory()) {
-                let grown = after.saturating_sub(before) >> 20;
-                ensure!(grown < 16, "its process grew by {grown} MiB in 200 calls");
-            }
-            Ok(())
+    calls::stops(|bench| unless(why_not(bench), || calls::cancel(bench, || bench.fitted().map(drop)))),
+    calls::keeps_no_memory(|bench| {
+        unless(why_not(bench), || {
+            let (fitted, all) = (bench.fitted()?, some_knockouts(bench.cells));
+            calls::repeat(bench, || bench.predict(&fitted, bench.cells, &all).map(drop))
         })
     }),
 ];
 
-fn with_model(bench: &Bench<'_>, body: fn(&Bench<'_>, &Fitted) -> Result<()>) -> Result<Applies> {
+/// Why the cases do not apply to a model, if they do not.
+fn why_not(bench: &Bench<'_>) -> Option<String> {
     let info = bench.component.model_info();
     if info.needs_labels {
-        return skipped("it learns from measured perturbations");
+        return Some("it learns from measured perturbations".into());
     }
     if info.answers != Answers::Profiles {
-        return skipped("it does not answer with profiles of cells");
+        return Some("it does not answer with profiles of cells".into());
     }
-    if let Some(why) = bench.needs_parameters() {
-        return skipped(&why);
-    }
-    body(bench, &bench.fitted().context("fitting")?)?;
-    PASSED
+    bench.needs_parameters()
+}
+
+fn with_model(bench: &Bench<'_>, body: fn(&Bench<'_>, &Fitted) -> Result<()>) -> Result<Applies> {
+    unless(why_not(bench), || {
+        body(bench, &bench.fitted().context("fitting")?)?;
+        PASSED
+    })
 }
 
 /// The host has checked that all values are finite and not negative, and has closed what is not declared to be. The

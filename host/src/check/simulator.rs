@@ -2,8 +2,8 @@
 
 use super::bench::{Bench, some_knockouts};
 use super::model::closed;
-use super::{Applies, Case, PASSED, is_plain, required, skipped};
-use crate::data::{Cells, Knockouts};
+use super::{Applies, Case, PASSED, calls, is_plain, required, unless};
+use crate::data::{Cells, Frame, Knockouts};
 use crate::plugin::Simulation;
 use anyhow::{Context, Result, ensure};
 
@@ -15,10 +15,8 @@ pub const CASES: &[Case] = &[
         with_world(bench, |bench, _| {
             let made = |threads| bench.on_threads(threads, || bench.simulator()?.simulate(&bench.services()));
             let (one, two) = (made(1)??, made(2)??);
-            ensure!(
-                one.cells.x == two.cells.x && one.cells.var.names == two.cells.var.names,
-                "its cells differ"
-            );
+            same_cells(&one.cells, &two.cells)?;
+            ensure!(one.network == two.network, "its networks differ");
             let truth = |made: &Simulation| made.truth.save(&bench.services());
             ensure!(truth(&one)? == truth(&two)?, "its truths differ");
             Ok(())
@@ -69,16 +67,47 @@ pub const CASES: &[Case] = &[
             closed(&found, &as_is, &fewer)
         })
     }),
+    calls::stops(|bench| {
+        unless(bench.needs_parameters(), || {
+            let simulator = bench.simulator()?;
+            calls::cancel(bench, || simulator.simulate(&bench.services()).map(drop))
+        })
+    }),
+    calls::keeps_no_memory(|bench| {
+        unless(bench.needs_parameters(), || {
+            let simulator = bench.simulator()?;
+            calls::repeat(bench, || {
+                let made = simulator.simulate(&bench.services())?;
+                let cells = asked(&made.cells);
+                bench.predict(&made.truth, &cells, &some_knockouts(&cells)).map(drop)
+            })
+        })
+    }),
 ];
+
+/// That two simulations made the same cells, with all that is known of them.
+fn same_cells(one: &Cells, two: &Cells) -> Result<()> {
+    ensure!(one.x == two.x, "its values differ");
+    ensure!(one.ids == two.ids, "its cells' ids differ");
+    let bits = |cells: &Cells| cells.library.iter().map(|size| size.to_bits()).collect::<Vec<_>>();
+    ensure!(bits(one) == bits(two), "its library sizes differ");
+    for (what, one, two) in [("cells", &one.obs, &two.obs), ("genes", &one.var, &two.var)] {
+        ensure!(one.names == two.names, "the names of its {what} differ");
+        let columns = |frame: &Frame| {
+            frame.columns.iter().map(|c| (c.name.clone(), c.values.clone())).collect::<Vec<_>>()
+        };
+        ensure!(columns(one) == columns(two), "the annotations of its {what} differ");
+    }
+    Ok(())
+}
 
 fn asked(cells: &Cells) -> Cells {
     cells.select_cells(&(0..cells.len().min(ASKED)).collect::<Vec<_>>())
 }
 
 fn with_world(bench: &Bench<'_>, body: fn(&Bench<'_>, &Simulation) -> Result<()>) -> Result<Applies> {
-    if let Some(why) = bench.needs_parameters() {
-        return skipped(&why);
-    }
-    body(bench, &bench.simulator()?.simulate(&bench.services()).context("simulating")?)?;
-    PASSED
+    unless(bench.needs_parameters(), || {
+        body(bench, &bench.simulator()?.simulate(&bench.services()).context("simulating")?)?;
+        PASSED
+    })
 }

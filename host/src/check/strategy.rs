@@ -1,7 +1,7 @@
 //! Strategies: knockouts of genes that cells express, and an end.
 
 use super::bench::Bench;
-use super::{Applies, Case, PASSED, required, skipped};
+use super::{Applies, Case, PASSED, calls, required, skipped, unless};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::{Scope, Strategy};
 use anyhow::{Result, ensure};
@@ -21,7 +21,8 @@ pub const CASES: &[Case] = &[
         with_strategy(bench, |bench, strategy| {
             let one = bench.on_threads(1, || rounds(bench, strategy, bench.cells))??;
             let two = bench.on_threads(2, || rounds(bench, strategy, bench.cells))??;
-            ensure!(one == two, "its proposals differ");
+            ensure!(one.sorted() == two.sorted(), "its proposals differ");
+            ensure!(one == two, "it proposes the same in another order");
             Ok(())
         })
     }),
@@ -38,24 +39,39 @@ pub const CASES: &[Case] = &[
                 (0..found.len())
                     .for_each(|i| pieces.push(start as u64 + found.cell[i], found.genes(i), found.levels(i)));
             }
-            ensure!(whole == pieces.sorted(), "its proposals for a cell depend on the others");
+            ensure!(whole.sorted() == pieces.sorted(), "its proposals for a cell depend on the others");
             Ok(())
+        })
+    }),
+    calls::stops(|bench| {
+        unless(bench.needs_parameters(), || {
+            let strategy = bench.strategy()?;
+            calls::cancel(bench, || first_round(bench, &strategy))
+        })
+    }),
+    calls::keeps_no_memory(|bench| {
+        unless(bench.needs_parameters(), || {
+            let strategy = bench.strategy()?;
+            calls::repeat(bench, || first_round(bench, &strategy))
         })
     }),
 ];
 
+fn first_round(bench: &Bench<'_>, strategy: &Strategy) -> Result<()> {
+    strategy.propose(&bench.services(), bench.cells, 0, &Knockouts::default(), &[]).map(drop)
+}
+
 fn with_strategy(bench: &Bench<'_>, body: fn(&Bench<'_>, &Strategy) -> Result<()>) -> Result<Applies> {
-    if let Some(why) = bench.needs_parameters() {
-        return skipped(&why);
-    }
-    body(bench, &bench.strategy()?)?;
-    PASSED
+    unless(bench.needs_parameters(), || {
+        body(bench, &bench.strategy()?)?;
+        PASSED
+    })
 }
 
 /// So many rounds an adaptive strategy may take for a few cells.
 const MOST_ROUNDS: u64 = 1000;
 
-/// All rounds; the impacts are made up. The host checks each proposal.
+/// All rounds, in the order of the proposals; the impacts are made up. The host checks each proposal.
 fn rounds(bench: &Bench<'_>, strategy: &Strategy, cells: &Cells) -> Result<Knockouts> {
     let (mut all, mut impacts) = (Knockouts::default(), vec![]);
     for round in 0.. {
@@ -69,5 +85,5 @@ fn rounds(bench: &Bench<'_>, strategy: &Strategy, cells: &Cells) -> Result<Knock
             break;
         }
     }
-    Ok(all.sorted())
+    Ok(all)
 }
