@@ -64,6 +64,22 @@ fn a_plugin_in_python_passes_for_all_four_kinds_and_its_pipeline_runs() {
     assert_eq!(again.lines().filter(|l| l.starts_with("= ")).count(), 8, "{again}");
 }
 
+#[test]
+fn models_and_metrics_of_the_less_common_kinds_are_checked_too() {
+    let Some(path) = python_path() else { return };
+    let plugin = root().join("tests/plugins/kinds.py");
+    let said =
+        succeed(lacuna(&["plugin", "check"]).arg(plugin).env("PATH", &path).output().unwrap());
+    for case in [
+        "py-measured: learns the same from the same seed",
+        "py-coupled: answers 0, 1 and many knockouts with finite shares or scores",
+        "py-nearest: scores a panel whatever its order",
+    ] {
+        assert!(said.contains(&format!("✓ {case}")), "{said}");
+    }
+    assert!(said.contains(" 0 failed, 0 advised"), "{said}");
+}
+
 /// The findings of some cases about a component of the faulty plugin that fails somewhere, somehow.
 fn outcomes(component: &str, fault: &str, how: &str, cases: &str) -> Vec<(String, String, String)> {
     let with = format!("{component} = {{ fault = \"{fault}\", how = \"{how}\" }}");

@@ -50,6 +50,8 @@ class Measured(Saved):
 
     def fit(self, training, cx):
         logs, labels = log_cp10k(training.cells), training.perturbations
+        if labels is None:
+            raise lacuna.Failure("the perturbations of the training cells are not known")
         genes = [tuple(labels.genes(i)) for i in range(len(labels))]
         of = lambda wanted: logs[[g == wanted for g in genes]].mean(axis=0)
         shifts = np.full((logs.shape[1], logs.shape[1]), np.nan)
@@ -95,7 +97,9 @@ class Nearest(lacuna.Metric):
     identity = None
 
     def score(self, comparison, count, cx):
-        targets = np.unique(np.concatenate([comparison.panel.genes(i) for i in range(count)]))
+        if count == 0:
+            return []
+        targets = np.unique([gene for i in range(count) for gene in comparison.panel.genes(i)])
         keep = np.setdiff1d(np.arange(comparison.before.shape[1]), targets)
         with np.errstate(invalid="ignore", divide="ignore"):
             near = np.corrcoef(comparison.after[:, keep], comparison.before[:, keep])[:count, count:]

@@ -3,7 +3,8 @@
 use super::Settings;
 use crate::data::{Cells, Csr, Frame, Knockouts};
 use crate::plugin::{
-    Component, Fitted, Lesson, Metric, Model, Plugin, ProgressSink, Services, Simulator, Strategy, Training,
+    Answers, Component, Fitted, Lesson, Metric, Model, Plugin, ProgressSink, Services, Simulator, Strategy,
+    Training,
 };
 use crate::run::seeded_stream;
 use anyhow::{Context, Result};
@@ -27,6 +28,9 @@ pub struct Bench<'a> {
     /// Set to ask it to stop.
     pub cancelled: Arc<AtomicBool>,
 }
+
+/// How many genes are perturbed in cells with labels.
+const PERTURBED: usize = 5;
 
 struct Silent;
 
@@ -94,10 +98,33 @@ impl<'a> Bench<'a> {
     pub fn fitted(&self) -> Result<Fitted> {
         let of_fifth =
             |last: bool| -> Vec<usize> { (0..self.cells.len()).filter(|i| (i % 5 == 4) == last).collect() };
-        let [train, held] =
-            [false, true].map(|last| Lesson::of(Arc::new(self.cells.select_cells(&of_fifth(last)))));
+        let [train, held] = [false, true].map(|last| self.lesson(self.cells.select_cells(&of_fifth(last))));
         let validation = (!held.cells.is_empty()).then_some(&held);
         self.model()?.fit(&self.services(), &Training { train: &train, validation })
+    }
+
+    /// Cells to learn from. For a model that learns from labels every second cell is a control, and in the others one
+    /// of the first genes was perturbed.
+    pub fn lesson(&self, cells: Cells) -> Lesson {
+        let labelled = self.component.model_info().needs_labels.then(|| {
+            let mut labels = Knockouts::default();
+            let targets = cells.n_genes().min(PERTURBED).max(1);
+            for i in 0..cells.len() {
+                let target = [(i / 2 % targets) as u32];
+                let (genes, levels) = if i % 2 == 0 { (&[][..], &[][..]) } else { (&target[..], &[0.0][..]) };
+                labels.push(i as u64, genes, levels);
+            }
+            labels
+        });
+        Lesson { cells: Arc::new(cells), perturbations: labelled }
+    }
+
+    /// What a model is asked: knockouts in cells, or of the population.
+    pub fn questions(&self) -> Knockouts {
+        match self.component.model_info().answers {
+            Answers::Means | Answers::GeneScores => some_knockouts(self.cells).of_population(),
+            _ => some_knockouts(self.cells),
+        }
     }
 
     /// The component as a simulator.

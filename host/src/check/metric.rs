@@ -66,13 +66,32 @@ pub const CASES: &[Case] = &[
         })
     }),
     required("scores each row by itself", |bench| {
+        if bench.component.metric_info().shape == Shape::Panel {
+            return skipped("it scores panels");
+        }
         with_metric(bench, |bench, metric, info| {
             let rows = Rows::of(bench, 9);
             let together = rows.score(bench, metric, info, false)?;
             for (i, score) in together.iter().enumerate() {
-                let alone = rows.only(i).score(bench, metric, info, false)?[0];
+                let alone = rows.only(&[i]).score(bench, metric, info, false)?[0];
                 let same = alone.to_bits() == score.to_bits() || alone.is_nan() && score.is_nan();
                 ensure!(same, "row {} scores {score} among others and {alone} alone", i + 1);
+            }
+            Ok(())
+        })
+    }),
+    required("scores a panel whatever its order", |bench| {
+        if bench.component.metric_info().shape != Shape::Panel {
+            return skipped("it scores single rows");
+        }
+        with_metric(bench, |bench, metric, info| {
+            let rows = Rows::of(bench, 9);
+            let reversed: Vec<usize> = (0..9).rev().collect();
+            let one = rows.score(bench, metric, info, false)?;
+            let other = rows.only(&reversed).score(bench, metric, info, false)?;
+            for (i, (a, b)) in one.iter().zip(other.iter().rev()).enumerate() {
+                let same = a.is_nan() && b.is_nan() || (a - b).abs() < TOLERANCE;
+                ensure!(same, "perturbation {} scores {a}, and {b} in another order", i + 1);
             }
             Ok(())
         })
@@ -117,9 +136,15 @@ fn direction(bench: &Bench<'_>) -> Result<Applies> {
         let equal = rows.equal().score(bench, &metric, &info, false)?;
         let both = |(a, b): &(&f64, &f64)| !a.is_nan() && !b.is_nan();
         let pairs: Vec<(&f64, &f64)> = equal.iter().zip(&different).filter(both).collect();
-        for (equal, different) in &pairs {
+        let mean = |of: fn(&(&f64, &f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+        // In a panel another perturbation may be nearer by chance: there the means are compared.
+        let compared = match info.shape {
+            Shape::Panel if !pairs.is_empty() => vec![(mean(|p| *p.0), mean(|p| *p.1))],
+            _ => pairs.iter().map(|(equal, different)| (**equal, **different)).collect(),
+        };
+        for (equal, different) in compared {
             ensure!(
-                !worse(**equal, **different),
+                !worse(equal, different),
                 "it declares that {} is better, and scored {equal} for equal profiles, {different} for different ones",
                 info.direction
             );
@@ -131,10 +156,11 @@ fn direction(bench: &Bench<'_>) -> Result<Applies> {
 /// Why the cases do not apply to a metric, if they do not.
 fn why_not(bench: &Bench<'_>) -> Option<String> {
     let info = bench.component.metric_info();
-    if info.shape != Shape::Row {
-        return Some("it does not score single rows".into());
-    }
-    let given = ["before", "after", "observed", "knockouts"];
+    let given: &[&str] = match info.shape {
+        Shape::Row => &["before", "after", "observed", "knockouts"],
+        Shape::Panel => &["before", "after", "panel"],
+        Shape::Population => return Some("it scores populations, which no step asks for".into()),
+    };
     let missing = info.needs.iter().find(|part| !given.contains(&part.as_str()));
     missing.map(|part| format!("it needs {part}")).or_else(|| bench.needs_parameters())
 }
@@ -149,7 +175,7 @@ fn with_metric(
     })
 }
 
-/// Profiles before and after knockouts, with what a metric may look at.
+/// Profiles before and after knockouts, with what a metric may look at; of a panel, measured and predicted effects.
 struct Rows {
     before: Vec<f32>,
     after: Vec<f32>,
@@ -176,19 +202,28 @@ impl Rows {
             let sum: f32 = changed.iter().sum();
             changed.iter_mut().filter(|_| sum > 0.0).for_each(|p| *p /= sum);
         }
-        Self { before, after, knockouts, genes }
+        if bench.component.metric_info().shape != Shape::Panel {
+            return Self { before, after, knockouts, genes };
+        }
+        let mut panel = Knockouts::default();
+        (0..n).for_each(|i| panel.push_population(knockouts.genes(i), knockouts.levels(i)));
+        let even = 1.0 / genes.max(1) as f32;
+        before.iter_mut().chain(&mut after).for_each(|p| *p -= even);
+        Self { before, after, knockouts: panel, genes }
     }
 
     fn equal(self) -> Self {
         Self { after: self.before.clone(), ..self }
     }
 
-    fn only(&self, i: usize) -> Self {
-        let row = |values: &[f32]| values[i * self.genes..(i + 1) * self.genes].to_vec();
+    fn only(&self, chosen: &[usize]) -> Self {
+        let pick = |values: &[f32]| -> Vec<f32> {
+            chosen.iter().flat_map(|i| values[i * self.genes..(i + 1) * self.genes].to_vec()).collect()
+        };
         Self {
-            before: row(&self.before),
-            after: row(&self.after),
-            knockouts: self.knockouts.select([i]),
+            before: pick(&self.before),
+            after: pick(&self.after),
+            knockouts: self.knockouts.select(chosen.iter().copied()),
             genes: self.genes,
         }
     }
@@ -205,6 +240,11 @@ impl Rows {
         let (mut before, mut after) = (matrix(&self.before), matrix(&self.after));
         if exchanged {
             std::mem::swap(&mut before, &mut after);
+        }
+        if info.shape == Shape::Panel {
+            return metric
+                .score_panel(&bench.services(), (before, after), &self.knockouts)
+                .context("scoring");
         }
         let observed = info.wants("observed").then(|| matrix(&self.before));
         let knockouts = info.wants("knockouts").then_some(&self.knockouts);

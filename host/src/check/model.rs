@@ -1,27 +1,29 @@
 //! Models: answers of the right shape, saved and loaded the same, whoever asks and on however many threads.
 
-use super::bench::{Bench, some_knockouts, test_cells};
+use super::bench::{Bench, test_cells};
 use super::{Applies, Case, PASSED, calls, is_plain, required, skipped, unless};
 use crate::data::{Cells, Knockouts};
-use crate::plugin::{Answers, Fitted, Lesson, Training};
+use crate::plugin::{Answers, Fitted, Lesson, Levels, Training};
 use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
 
 pub const CASES: &[Case] = &[
-    required("answers 0, 1 and many knockouts with finite shares", |bench| {
+    required("answers 0, 1 and many knockouts with finite shares or scores", |bench| {
         with_model(bench, |bench, fitted| {
-            let all = some_knockouts(bench.cells);
+            let all = bench.questions();
             for rows in [0..0, 0..1, 1..2, 0..all.len()] {
                 let knockouts = all.select(rows);
                 let found = bench.predict(fitted, bench.cells, &knockouts)?;
-                closed(&found, &knockouts, bench.cells)?;
+                if bench.component.model_info().answers != Answers::GeneScores {
+                    closed(&found, &knockouts, bench.cells)?;
+                }
             }
             Ok(())
         })
     }),
     required("answers each knockout by itself", |bench| {
         with_model(bench, |bench, fitted| {
-            let (all, genes) = (some_knockouts(bench.cells), bench.cells.n_genes());
+            let (all, genes) = (bench.questions(), bench.cells.n_genes());
             let together = bench.predict(fitted, bench.cells, &all)?;
             for i in (0..all.len()).step_by(5) {
                 let alone = bench.predict(fitted, bench.cells, &all.select([i]))?;
@@ -69,17 +71,21 @@ pub const CASES: &[Case] = &[
         with_model(bench, |bench, _| {
             let silent = Cells { x: crate::data::Csr::empty(3), ..test_cells(0, 3, bench.seed) };
             for cells in [silent, test_cells(1, 1, bench.seed), test_cells(2, 3, bench.seed)] {
-                let training = Training { train: &Lesson::of(Arc::new(cells)), validation: None };
-                bench.model()?.fit(&bench.services(), &training).map(drop).or_else(is_plain)?;
+                // Labels that it needs may be there or not.
+                for train in [Lesson::of(Arc::new(cells.clone())), bench.lesson(cells)] {
+                    let training = Training { train: &train, validation: None };
+                    bench.model()?.fit(&bench.services(), &training).map(drop).or_else(is_plain)?;
+                }
             }
             Ok(())
         })
     }),
+    required("answers any level if it says so, and level 1 as no knockout", any_level),
     required("screens as it predicts", fused_equals_generic),
     calls::stops(|bench| unless(why_not(bench), || calls::cancel(bench, || bench.fitted().map(drop)))),
     calls::keeps_no_memory(|bench| {
         unless(why_not(bench), || {
-            let (fitted, all) = (bench.fitted()?, some_knockouts(bench.cells));
+            let (fitted, all) = (bench.fitted()?, bench.questions());
             calls::repeat(bench, || bench.predict(&fitted, bench.cells, &all).map(drop))
         })
     }),
@@ -88,11 +94,8 @@ pub const CASES: &[Case] = &[
 /// Why the cases do not apply to a model, if they do not.
 fn why_not(bench: &Bench<'_>) -> Option<String> {
     let info = bench.component.model_info();
-    if info.needs_labels {
-        return Some("it learns from measured perturbations".into());
-    }
-    if info.answers != Answers::Profiles {
-        return Some("it does not answer with profiles of cells".into());
+    if info.answers == Answers::Samples {
+        return Some("it answers with samples, which no step asks for".into());
     }
     bench.needs_parameters()
 }
@@ -110,7 +113,7 @@ fn with_model(bench: &Bench<'_>, body: fn(&Bench<'_>, &Fitted) -> Result<()>) ->
 pub fn closed(rows: &[f32], knockouts: &Knockouts, cells: &Cells) -> Result<()> {
     for (i, row) in rows.chunks_exact(cells.n_genes().max(1)).enumerate() {
         let sum: f64 = row.iter().map(|&p| f64::from(p)).sum();
-        let silent = cells.x.range(knockouts.cell[i] as usize).is_empty();
+        let silent = knockouts.cell.get(i).is_some_and(|&cell| cells.x.range(cell as usize).is_empty());
         let whole = knockouts.genes(i).is_empty() && !silent;
         let fits = if whole { (sum - 1.0).abs() < 1e-3 } else { sum < 1.001 };
         ensure!(fits, "the shares of answer {} sum to {sum}", i + 1);
@@ -120,7 +123,7 @@ pub fn closed(rows: &[f32], knockouts: &Knockouts, cells: &Cells) -> Result<()> 
 
 /// That two models answer with the same bits.
 pub fn same_answers(bench: &Bench<'_>, one: &Fitted, other: &Fitted, problem: &str) -> Result<()> {
-    let all = some_knockouts(bench.cells);
+    let all = bench.questions();
     let (a, b) = (bench.predict(one, bench.cells, &all)?, bench.predict(other, bench.cells, &all)?);
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     ensure!(bits(&a) == bits(&b), "{problem}");
@@ -130,11 +133,39 @@ pub fn same_answers(bench: &Bench<'_>, one: &Fitted, other: &Fitted, problem: &s
 /// That two trainings of a model that may vary agree: no share differs by more than this.
 fn alike(bench: &Bench<'_>, one: &Fitted, other: &Fitted) -> Result<()> {
     const TOLERANCE: f32 = 0.05;
-    let all = some_knockouts(bench.cells);
+    let all = bench.questions();
     let (a, b) = (bench.predict(one, bench.cells, &all)?, bench.predict(other, bench.cells, &all)?);
     let most = a.iter().zip(&b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
     ensure!(most <= TOLERANCE, "two trainings differ by up to {most} in a share, more than {TOLERANCE}");
     Ok(())
+}
+
+/// A knock-down to half lies on the way to a knockout; at level 1 nothing is changed.
+fn any_level(bench: &Bench<'_>) -> Result<Applies> {
+    let info = bench.component.model_info();
+    if info.levels != Levels::Any {
+        return skipped("it understands knockouts only");
+    }
+    unless(why_not(bench), || {
+        let (fitted, all) = (bench.fitted()?, bench.questions());
+        let at = |level: f32| {
+            let mut asked = all.clone();
+            asked.levels.fill(level);
+            bench.predict(&fitted, bench.cells, &asked).with_context(|| format!("at level {level}"))
+        };
+        for level in [0.0, 0.3, 2.0] {
+            at(level)?;
+        }
+        let mut unchanged = Knockouts { genes: vec![], levels: vec![], ..all.clone() };
+        unchanged.offsets.fill(0);
+        let (as_it_is, same) = match info.answers {
+            Answers::GeneScores => (vec![0.0; all.len() * bench.cells.n_genes()], at(1.0)?),
+            _ => (bench.predict(&fitted, bench.cells, &unchanged)?, at(1.0)?),
+        };
+        let most = as_it_is.iter().zip(&same).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        ensure!(most < 1e-4, "at level 1 an answer differs by {most} from that without a knockout");
+        PASSED
+    })
 }
 
 fn fused_equals_generic(bench: &Bench<'_>) -> Result<Applies> {
@@ -143,8 +174,11 @@ fn fused_equals_generic(bench: &Bench<'_>) -> Result<Applies> {
     if known.is_empty() {
         return skipped("it fuses no formula that this suite knows");
     }
+    if bench.component.model_info().answers != Answers::Profiles {
+        return skipped("it does not answer with profiles of cells");
+    }
     let fitted = bench.fitted()?;
-    let all = some_knockouts(bench.cells);
+    let all = bench.questions();
     let rows: Vec<usize> = (0..all.len()).filter(|&i| !all.genes(i).is_empty()).collect();
     let knockouts = all.select(rows);
     for name in known {

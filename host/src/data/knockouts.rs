@@ -43,13 +43,6 @@ impl Knockouts {
         self.offsets.push(self.genes.len() as u64);
     }
 
-    /// These rows of knockouts of a population.
-    pub fn select_population(&self, rows: &[usize]) -> Self {
-        let mut out = Self::default();
-        rows.iter().for_each(|&i| out.push_population(self.genes(i), self.levels(i)));
-        out
-    }
-
     /// The different knockouts among these, whatever their cells, as knockouts of the population: by genes in
     /// var order, then by level.
     pub fn of_population(&self) -> Self {
@@ -57,7 +50,9 @@ impl Knockouts {
         let mut rows: Vec<usize> = (0..self.len()).collect();
         rows.sort_by_cached_key(|&i| key(i));
         rows.dedup_by(|a, b| key(*a) == key(*b));
-        self.select_population(&rows)
+        let mut out = Self::default();
+        rows.into_iter().for_each(|i| out.push_population(self.genes(i), self.levels(i)));
+        out
     }
 
     /// Number of rows.
@@ -87,7 +82,12 @@ impl Knockouts {
     /// These rows, in this order.
     pub fn select(&self, rows: impl IntoIterator<Item = usize>) -> Self {
         let mut out = Self::default();
-        rows.into_iter().for_each(|i| out.push(self.cell[i], self.genes(i), self.levels(i)));
+        for i in rows {
+            match self.cell.get(i) {
+                Some(&cell) => out.push(cell, self.genes(i), self.levels(i)),
+                None => out.push_population(self.genes(i), self.levels(i)),
+            }
+        }
         out
     }
 

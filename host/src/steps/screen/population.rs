@@ -48,7 +48,7 @@ pub fn run(screen: &Screen, model: &FittedModel, cells: &Cells, cx: &StepCx<'_>)
     cx.write("genes.csv", &genes::write_csv(&summaries, cells)?)?;
     let shown = screen.shown();
     let chosen = strongest(screen, &knockouts, cells, (&impacts[0][shown], lowest_first(&described[shown])))?;
-    write_effects(&whole, &knockouts.select_population(&chosen), (&groups, &parts), cx)?;
+    write_effects(&whole, &knockouts.select(chosen.iter().copied()), (&groups, &parts), cx)?;
     let label = |&i: &usize| knockouts.label(i, &cells.var.names);
     let column = described[shown]["column"].as_str().unwrap_or_default();
     let summary = json!({
@@ -162,7 +162,7 @@ fn of_group(shot: &Shot<'_>, knockouts: &Knockouts) -> Result<Impacts> {
     let scores = shot.model.fitted.info().answers == Answers::GeneScores;
     let mut impacts: Impacts = vec![vec![]; if scores { 1 } else { shot.measures.len() }];
     for rows in blocks(knockouts.len()) {
-        let block = knockouts.select_population(&rows);
+        let block = knockouts.select(rows);
         let found = ask(shot.model, shot.cells, &block, shot.host)?;
         if scores {
             impacts[0].extend(magnitudes(&found.rows, &block, shot.cells.n_genes()));
@@ -278,7 +278,7 @@ fn write_effects(
     let scores = whole.model.fitted.info().answers == Answers::GeneScores;
     let mut tables = vec![];
     for rows in blocks(knockouts.len()) {
-        let block = knockouts.select_population(&rows);
+        let block = knockouts.select(rows);
         for ((group, _), cells) in groups.iter().zip(parts).filter(|(_, cells)| !cells.is_empty()) {
             let found = ask(whole.model, cells, &block, whole.host)?;
             let mut table = Table::new(if scores { OF_SCORES } else { OF_PROFILES });
