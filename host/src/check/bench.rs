@@ -108,7 +108,7 @@ impl<'a> Bench<'a> {
     pub fn lesson(&self, cells: Cells) -> Lesson {
         let labelled = self.component.model_info().needs_labels.then(|| {
             let mut labels = Knockouts::default();
-            let targets = cells.n_genes().min(PERTURBED).max(1);
+            let targets = cells.n_genes().clamp(1, PERTURBED);
             for i in 0..cells.len() {
                 let target = [(i / 2 % targets) as u32];
                 let (genes, levels) = if i % 2 == 0 { (&[][..], &[][..]) } else { (&target[..], &[0.0][..]) };
