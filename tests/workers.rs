@@ -1,17 +1,23 @@
 //! Workers that do not keep to the protocol: each is an error of its step, and the host lives.
 
-use crate::support::{fail, lacuna, project, root, text};
-use std::process::Output;
+use crate::boundary::faulty;
+use crate::support::{fail, lacuna, project, python, root, succeed, text};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-/// Runs the simulator of a worker in some mode.
-fn run(command: &str, mode: &str) -> Output {
+/// A pipeline of the simulator of a worker in some mode.
+fn pipeline(command: &str, mode: &str) -> String {
     let script = root().join("tests/plugins/hostile.py").display().to_string();
     let words = command.replace("SCRIPT", &script).replace("MODE", mode);
-    let pipeline = format!(
+    format!(
         "format = 1\nname = \"hostile\"\n[plugins.hostile]\ncommand = {words}\n[steps.world]\nuse = \
          \"hostile/world\"\nisolate = {{ seconds = 3 }}\n[steps.model]\nuse = \"mean\"\ntrain = \"world\"\n"
-    );
-    let project = project(&pipeline);
+    )
+}
+
+fn run(command: &str, mode: &str) -> Output {
+    let project = project(&pipeline(command, mode));
     let mut command = lacuna(&["run", "--quiet"]);
     command.arg(project.path()).env("LACUNA_PROBE_SECONDS", "6").output().unwrap()
 }
@@ -37,6 +43,59 @@ fn a_worker_that_answers_wrongly_is_an_error_of_its_step() {
         assert!(said.contains(expected), "{mode}: {said}");
         assert!(!said.contains("panicked at host"), "{mode}: {said}");
     }
+}
+
+/// More than the host or a worker needs here, and much less than what is announced.
+const MEMORY: &str = "4000000000";
+
+/// A command, with its memory limited.
+fn limited(words: &[&str]) -> Command {
+    let mut command = lacuna(&["__limit", MEMORY, "--"]);
+    command.args(words).env("LACUNA_PROBE_SECONDS", "6");
+    command
+}
+
+#[test]
+fn what_a_worker_announces_and_does_not_send_costs_the_host_no_memory() {
+    let cases = [
+        ("boasts", "a frame ends early: 1000 of 4611686018427387904 bytes"),
+        ("boasts-and-waits", "no sign of life for 3 s"),
+        ("boasts-of-its-head", "a frame's head has 4294967295 bytes"),
+    ];
+    for (mode, expected) in cases {
+        let project = project(&pipeline(DIRECT, mode));
+        let mut command = limited(&[env!("CARGO_BIN_EXE_lacuna"), "run", "--quiet"]);
+        let said = fail(command.arg(project.path()).output().unwrap(), 1);
+        assert!(said.contains(expected), "{mode}: {said}");
+    }
+}
+
+/// What a worker with little memory answers to a frame that announces a part of this length and ends before it.
+fn boasted(words: &[&str]) -> Output {
+    let head = r#"{"call":1,"do":"load","parts":[["model",4611686018427387904]]}"#;
+    let frame = [b"LCNA", &(head.len() as u32).to_le_bytes()[..], head.as_bytes(), &[0; 1000]].concat();
+    let mut command = limited(words);
+    command.env("PYTHONPATH", root().join("sdk/python")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut worker = command.spawn().unwrap();
+    worker.stdin.take().unwrap().write_all(&frame).unwrap();
+    let patience = Instant::now() + Duration::from_secs(60);
+    while worker.try_wait().unwrap().is_none() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = worker.kill();
+    worker.wait_with_output().unwrap()
+}
+
+#[test]
+fn what_the_host_announces_and_does_not_send_costs_a_worker_no_memory() {
+    let library = faulty().display().to_string();
+    let said = succeed(boasted(&[env!("CARGO_BIN_EXE_lacuna"), "__worker", &library]));
+    assert!(said.contains("manifest"), "{said}");
+    let Some(python) = python() else { return };
+    let script = root().join("examples/python-plugin/plugin.py").display().to_string();
+    let said = succeed(boasted(&[&python.display().to_string(), &script]));
+    assert!(said.contains("manifest"), "{said}");
 }
 
 #[test]

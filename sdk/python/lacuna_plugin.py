@@ -23,6 +23,7 @@ Arrays are cells x genes, float32. Raise :class:`Failure` for an error that is t
 reported with its place. Loop with ``cx.check()`` inside, so that Ctrl-C works.
 """
 
+import io
 import json
 import os
 import queue
@@ -560,6 +561,17 @@ def _write(told, values):
             view = view[out.write(view) :]
 
 
+def _exactly(stream, length):
+    """So many bytes. Memory grows with those that arrive: a wrong length costs none."""
+    found = io.BytesIO()
+    while found.tell() < length:
+        piece = stream.read(min(length - found.tell(), 1 << 20))
+        if not piece:
+            raise EOFError
+        found.write(piece)
+    return found.getvalue()
+
+
 class _Host:
     """The pipes to the host. A thread reads, so that a plugin at work hears that it is to stop."""
 
@@ -588,18 +600,26 @@ class _Host:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self):
-        while True:
-            begin = self._in.read(8)
-            if len(begin) < 8:
-                # The host has gone, or needs this no more.
-                shutil.rmtree(os.environ.get("LACUNA_SCRATCH", ""), ignore_errors=True)
-                os._exit(0)
-            head = json.loads(self._in.read(struct.unpack("<I", begin[4:])[0]))
-            parts = {name: self._in.read(length) for name, length in head.get("parts", [])}
-            if head.get("do") == "cancel":
-                self.cancelled.set()
-            else:
-                self.calls.put((head, parts))
+        try:
+            while True:
+                head, parts = self._receive()
+                if head.get("do") == "cancel":
+                    self.cancelled.set()
+                else:
+                    self.calls.put((head, parts))
+        except EOFError:
+            # The host has gone, or needs this no more.
+            shutil.rmtree(os.environ.get("LACUNA_SCRATCH", ""), ignore_errors=True)
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 - a plugin that hears nothing more would wait for ever
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+
+    def _receive(self):
+        (length,) = struct.unpack("<I", _exactly(self._in, 8)[4:])
+        head = json.loads(_exactly(self._in, length))
+        return head, {name: _exactly(self._in, length) for name, length in head.get("parts", [])}
 
 
 class _Plugin:

@@ -59,6 +59,17 @@ while True:
     elif MODE == "huge":
         begin = b"\xff\xff\xff\xff" + struct.pack("<I", 0x7FFFFFF0)
         send({"re": head["call"]}, [("cells", begin), ("genes", begin)])
+    elif MODE in ("boasts", "boasts-and-waits"):
+        head = json.dumps({"re": head["call"], "parts": [["cells", 1 << 62]]}).encode()
+        sys.stdout.buffer.write(b"LCNA" + struct.pack("<I", len(head)) + head + bytes(1000))
+        sys.stdout.buffer.flush()
+        if MODE == "boasts":
+            sys.exit(0)
+        time.sleep(600)
+    elif MODE == "boasts-of-its-head":
+        sys.stdout.buffer.write(b"LCNA" + struct.pack("<I", (1 << 32) - 1) + bytes(1000))
+        sys.stdout.buffer.flush()
+        time.sleep(600)
     elif MODE == "unknown":
         send({"re": 999999})
         send({"re": head["call"], "error": {"kind": 77, "message": "a kind of error\nthat nobody knows"}})

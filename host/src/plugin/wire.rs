@@ -103,7 +103,7 @@ impl Frame {
     }
 }
 
-/// Grows with what arrives, so that a wrong length costs no memory.
+/// Grows with what arrives, so that a length that is announced and never sent costs no memory.
 fn read_bytes(input: &mut impl Read, length: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![];
     input.take(length).read_to_end(&mut bytes)?;
