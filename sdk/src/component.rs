@@ -197,37 +197,44 @@ pub trait Fitted: Send + Sync + Sized + 'static {
     }
 }
 
-/// What a model learns from.
+/// What a model learns from. For unit tests: [`testing::training`](crate::testing::training).
+#[non_exhaustive]
 pub struct Training<'a> {
     /// The training cells.
     pub cells: Cells<'a>,
     /// Cells held out to choose the best state.
     pub validation: Option<Cells<'a>>,
-    /// The measured perturbation of each training cell, for a model that [needs](ModelInfo::needs_labels) it.
+    /// The measured perturbation of each training cell, for a model that [needs](ModelInfo::needs_labels) it: row i
+    /// is cell i, whatever its [`cell`](crate::Knockout::cell) says; no genes means control.
     pub perturbations: Option<Knockouts<'a>>,
+    /// The same for the validation cells.
+    pub validation_perturbations: Option<Knockouts<'a>>,
     /// A prior network, with the columns `regulator` and `target`.
     pub network: Option<RecordBatch>,
 }
 
-/// What a fitted model is asked.
+/// What a fitted model is asked. For unit tests: [`testing::query`](crate::testing::query).
+#[non_exhaustive]
 pub struct Query<'a> {
-    /// The cells that the knockouts refer to.
+    /// The cells that the knockouts refer to; a knockout of the population refers to all of them.
     pub cells: Cells<'a>,
-    /// The knockouts, one answer each.
+    /// The knockouts, one answer each: all in cells, or all of the population.
     pub knockouts: Knockouts<'a>,
     /// How many samples of each answer are wanted, in rows one after the other.
     pub samples: usize,
 }
 
-/// Where the answer goes.
+/// Where the answer goes. For unit tests: [`testing::answer`](crate::testing::answer).
+#[non_exhaustive]
 pub struct AnswerMut<'a> {
     /// Knockouts (× samples) × genes.
     pub values: ArrayViewMut2<'a, f32>,
-    /// The standard deviation of each value, if wanted.
+    /// The standard deviation of each value, if wanted: of a mean, its standard error. NaN where there is none.
     pub spread: Option<ArrayViewMut2<'a, f32>>,
 }
 
-/// A whole screen of some cells.
+/// A whole screen of some cells. For unit tests: [`testing::screen`](crate::testing::screen).
+#[non_exhaustive]
 pub struct Screen<'a> {
     /// The cells that the knockouts refer to.
     pub cells: Cells<'a>,
@@ -246,11 +253,13 @@ pub struct Screen<'a> {
 pub enum Answers {
     /// The profile of the cell.
     Profiles,
-    /// The mean profile of the population.
+    /// The mean over the population, on the model's scale. Knockouts name no cell then, and a knockout without genes
+    /// asks for the cells as they are.
     Means,
     /// Profiles sampled from the population.
     Samples,
-    /// One signed score for each gene.
+    /// One signed score for each gene, above 0 where the gene is expected to rise. Scores are on no scale; only their
+    /// order and their sign mean something. A knockout without genes scores 0 everywhere.
     GeneScores,
 }
 
@@ -261,7 +270,7 @@ pub enum Scale {
     Closed,
     /// Counts or concentrations; the host closes them.
     Counts,
-    /// log1p of counts per 10,000.
+    /// log(1 + 10,000 p) of the share p of each gene.
     Log1pCp10k,
 }
 
@@ -373,7 +382,8 @@ pub enum Scope {
     Population,
 }
 
-/// What a strategy proposes from.
+/// What a strategy proposes from. For unit tests: [`testing::proposal`](crate::testing::proposal).
+#[non_exhaustive]
 pub struct Proposal<'a> {
     /// The cells.
     pub cells: Cells<'a>,
@@ -433,8 +443,10 @@ pub trait Metric: Component {
     }
 }
 
-/// What a metric compares. Parts that it does not [need](MetricInfo::needs) may be missing.
+/// What a metric compares. Parts that it does not [need](MetricInfo::needs) may be missing. For unit tests:
+/// [`testing::comparison`](crate::testing::comparison).
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Comparison<'a> {
     /// Rows × genes: the true profiles, or those before the knockout.
     pub before: Option<ArrayView2<'a, f32>>,
@@ -446,11 +458,13 @@ pub struct Comparison<'a> {
     pub knockouts: Option<Knockouts<'a>>,
     /// Control cells × genes.
     pub controls: Option<ArrayView2<'a, f32>>,
-    /// A panel of perturbations: before and after have one row for each, and these are their targets.
+    /// A panel of perturbations, for a metric of the shape [`Panel`](Shape::Panel): before has the measured effect of
+    /// each, perturbations × genes, after the predicted one; these are their targets.
     pub panel: Option<Knockouts<'a>>,
 }
 
-/// One row of a [`Comparison`].
+/// One row of a [`Comparison`]. For unit tests: [`testing::row`](crate::testing::row).
+#[non_exhaustive]
 pub struct Row<'a> {
     /// The true profile, or the one before the knockout. Shape (genes).
     pub before: &'a [f32],
@@ -487,7 +501,7 @@ pub enum Shape {
     Row,
     /// One score for all rows together.
     Population,
-    /// One score for each perturbation of a panel.
+    /// One score for each perturbation of a panel, in its order.
     Panel,
 }
 

@@ -3,7 +3,7 @@
 use lacuna_abi::{KnockoutsBuf, KnockoutsRef};
 
 /// Knockouts to answer, one row each.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Knockouts<'a> {
     cell: &'a [u64],
     offsets: &'a [u64],
@@ -75,7 +75,7 @@ impl<'a> Knockouts<'a> {
     }
 }
 
-/// Knockouts that a strategy proposes.
+/// Knockouts that a strategy proposes: all in cells, or all of the population.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct KnockoutList {
     cell: Vec<u64>,
@@ -91,25 +91,46 @@ impl KnockoutList {
     }
 
     /// Adds the knockout of these genes (any order) in one cell.
+    ///
+    /// # Panics
+    /// When there are knockouts of the population in the list.
     pub fn push(&mut self, cell: usize, genes: &[u32]) {
+        self.add_genes(genes);
+        self.end_row(Some(cell));
+    }
+
+    /// Adds the knockout of these genes (any order) in the whole population.
+    ///
+    /// # Panics
+    /// When there are knockouts in cells in the list.
+    pub fn push_population(&mut self, genes: &[u32]) {
+        self.add_genes(genes);
+        self.end_row(None);
+    }
+
+    fn add_genes(&mut self, genes: &[u32]) {
         let start = self.genes.len();
         self.genes.extend_from_slice(genes);
         self.genes[start..].sort_unstable();
         self.levels.resize(self.genes.len(), 0.0);
-        self.end_row(cell);
     }
 
     /// Adds a perturbation of these genes, each to a level: 0 a knockout, 0.3 a knock-down, 2 an over-expression.
+    ///
+    /// # Panics
+    /// When there are knockouts of the population in the list.
     pub fn push_levels(&mut self, cell: usize, genes: &[(u32, f32)]) {
         let mut sorted = genes.to_vec();
         sorted.sort_by_key(|&(gene, _)| gene);
         self.genes.extend(sorted.iter().map(|&(gene, _)| gene));
         self.levels.extend(sorted.iter().map(|&(_, level)| level));
-        self.end_row(cell);
+        self.end_row(Some(cell));
     }
 
-    fn end_row(&mut self, cell: usize) {
-        self.cell.push(cell as u64);
+    fn end_row(&mut self, cell: Option<usize>) {
+        let in_cells = !self.cell.is_empty();
+        assert!(self.is_empty() || in_cells == cell.is_some(), "knockouts in cells and of the population");
+        self.cell.extend(cell.map(|cell| cell as u64));
         if self.offsets.is_empty() {
             self.offsets.push(0);
         }
@@ -118,12 +139,12 @@ impl KnockoutList {
 
     /// Number of knockouts.
     pub fn len(&self) -> usize {
-        self.cell.len()
+        self.offsets.len().saturating_sub(1)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.cell.is_empty()
+        self.len() == 0
     }
 
     /// The knockouts as they are read.
@@ -155,5 +176,18 @@ mod tests {
         assert_eq!(knockouts.get(0), Knockout { cell: Some(4), genes: &[2, 7], levels: &[0.0, 0.0] });
         assert_eq!(knockouts.get(1).genes, [0u32; 0]);
         assert_eq!(knockouts.by_cell().collect::<Vec<_>>(), [(4, 0..2), (5, 2..3)]);
+    }
+
+    #[test]
+    fn knockouts_of_the_population_have_no_cell() {
+        let mut list = KnockoutList::default();
+        list.push_population(&[]);
+        list.push_population(&[7, 2]);
+        let knockouts = list.as_knockouts();
+        assert_eq!((list.len(), knockouts.get(0).cell), (2, None));
+        assert_eq!(knockouts.get(1), Knockout { cell: None, genes: &[2, 7], levels: &[0.0, 0.0] });
+        assert!(Knockouts::default().is_empty());
+        let mixed = std::panic::catch_unwind(move || list.push(0, &[1]));
+        assert!(mixed.is_err());
     }
 }

@@ -261,6 +261,10 @@ impl<C: Model> abi::ModelApi for Entry<C> {
                 cells: Cells::from_view(&cells),
                 validation: validation.as_ref().map(Cells::from_view),
                 perturbations: training.perturbations().into_option().map(Knockouts::from_ref),
+                validation_perturbations: training
+                    .validation_perturbations()
+                    .into_option()
+                    .map(Knockouts::from_ref),
                 network: network.map_err(Error::Data)?,
             };
             Ok(fitted_box(held(self.0.fit(&training, &context(&host))?)))

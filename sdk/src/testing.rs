@@ -35,13 +35,13 @@
 //! ```
 
 use crate::{
-    AnswerMut, Cells, Comparison, Context, Fitted, KnockoutList, Metric, Model, OwnedCells, Proposal, Query,
-    Result, Strategy, Training,
+    AnswerMut, Cells, Comparison, Context, Fitted, KnockoutList, Knockouts, Metric, Model, OwnedCells,
+    Proposal, Query, Result, Row, Screen, Strategy, Training,
 };
 use lacuna_abi::{
     ErrorKind, HostApi, HostApi_TO, Job, PResult, PluginError, RArc, RResult, RStr, RString, TD_Opaque,
 };
-use ndarray::{Array2, aview1};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, aview1};
 
 #[derive(Clone)]
 struct TestHost {
@@ -77,45 +77,221 @@ pub fn cells(rows: &[&[f32]]) -> OwnedCells {
     cells
 }
 
-/// The score of one row: two profiles of equal length.
-pub fn score<M: Metric>(metric: &M, before: &[f32], after: &[f32]) -> Result<f64> {
-    let row = |profile| Some(aview1(profile).insert_axis(ndarray::Axis(0)));
-    let comparison = Comparison {
-        before: row(before),
-        after: row(after),
+/// Knockouts of these genes in the whole population, one for each entry; an entry without genes is the cells as they
+/// are.
+pub fn population(knockouts: &[&[u32]]) -> KnockoutList {
+    let mut list = KnockoutList::new();
+    knockouts.iter().for_each(|genes| list.push_population(genes));
+    list
+}
+
+/// Two profiles, shape (genes) each, to be compared; set other fields as you need them.
+pub fn row<'a>(before: &'a [f32], after: &'a [f32]) -> Row<'a> {
+    Row { before, after, observed: None, knockout: None }
+}
+
+/// Two matrices, rows × genes, to be compared; set other fields as you need them.
+pub fn comparison<'a>(before: ArrayView2<'a, f32>, after: ArrayView2<'a, f32>) -> Comparison<'a> {
+    Comparison {
+        before: Some(before),
+        after: Some(after),
         observed: None,
         knockouts: None,
         controls: None,
         panel: None,
-    };
+    }
+}
+
+/// The score of one row: two profiles of equal length.
+pub fn score<M: Metric>(metric: &M, before: &[f32], after: &[f32]) -> Result<f64> {
+    let matrix = |profile| aview1(profile).insert_axis(Axis(0));
     let mut scores = [f64::NAN];
-    metric.score(&comparison, &mut scores, &context(1))?;
+    metric.score(&comparison(matrix(before), matrix(after)), &mut scores, &context(1))?;
     Ok(scores[0])
+}
+
+/// The score of each perturbation of a panel: measured and predicted effects, perturbations × genes, and the genes
+/// that each perturbation removes.
+///
+/// ```
+/// use lacuna_sdk::ndarray::array;
+/// use lacuna_sdk::prelude::*;
+/// use lacuna_sdk::testing;
+///
+/// /// How many of the panel's perturbations have a stronger measured effect on the first gene.
+/// struct Stronger;
+///
+/// impl Component for Stronger {
+///     const ID: &'static str = "stronger";
+///     const DOC: &'static str = "How many perturbations of the panel change the first gene more";
+///     type Config = NoConfig;
+///     fn new(_: NoConfig) -> Result<Self> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Metric for Stronger {
+///     const INFO: MetricInfo =
+///         MetricInfo { shape: Shape::Panel, needs: &[Part::Before], identity: None, ..MetricInfo::ERROR };
+///     fn score(&self, comparison: &Comparison<'_>, scores: &mut [f64], _cx: &Context) -> Result<()> {
+///         let before = comparison.before.ok_or_else(|| Error::data("expected measured effects"))?;
+///         let change = before.column(0);
+///         let stronger = |own: f32| change.iter().filter(|other| other.abs() > own.abs()).count() as f64;
+///         scores.iter_mut().zip(change).for_each(|(score, own)| *score = stronger(*own));
+///         Ok(())
+///     }
+/// }
+///
+/// let (measured, predicted) = (array![[1.0, 0.0], [-2.0, 0.5]], array![[0.0, 0.0], [0.0, 0.0]]);
+/// let scores = testing::score_panel(&Stronger, measured.view(), predicted.view(), &[&[1], &[0]])?;
+/// assert_eq!(scores, [1.0, 0.0]);
+/// # Ok::<(), Error>(())
+/// ```
+pub fn score_panel<M: Metric>(
+    metric: &M,
+    measured: ArrayView2<'_, f32>,
+    predicted: ArrayView2<'_, f32>,
+    targets: &[&[u32]],
+) -> Result<Vec<f64>> {
+    let targets = population(targets);
+    let panel = Comparison { panel: Some(targets.as_knockouts()), ..comparison(measured, predicted) };
+    let mut scores = vec![f64::NAN; targets.len()];
+    metric.score(&panel, &mut scores, &context(1))?;
+    Ok(scores)
+}
+
+/// What a strategy is given in its first round; set other fields for later ones.
+pub fn proposal(cells: Cells<'_>) -> Proposal<'_> {
+    Proposal { cells, round: 0, earlier: Knockouts::default(), impacts: &[] }
 }
 
 /// What a strategy proposes for these cells in its first round.
 pub fn propose<S: Strategy>(strategy: &S, cells: &OwnedCells) -> Result<KnockoutList> {
-    let (view, none) = (cells.to_view(), KnockoutList::new());
-    let cells = Cells::from_view(&view);
-    let proposal = Proposal { cells, round: 0, earlier: none.as_knockouts(), impacts: &[] };
-    strategy.propose(&proposal, &context(1))
+    let view = cells.to_view();
+    strategy.propose(&proposal(Cells::from_view(&view)), &context(1))
+}
+
+/// Training cells; set other fields as you need them.
+pub fn training(cells: Cells<'_>) -> Training<'_> {
+    Training { cells, validation: None, perturbations: None, validation_perturbations: None, network: None }
 }
 
 /// The model after fitting to these cells, without validation cells.
 pub fn fit<M: Model>(model: &M, cells: &OwnedCells) -> Result<M::Fitted> {
     let view = cells.to_view();
-    let cells = Cells::from_view(&view);
-    model.fit(&Training { cells, validation: None, perturbations: None, network: None }, &context(1))
+    model.fit(&training(Cells::from_view(&view)), &context(1))
+}
+
+/// The model after fitting to these cells and the measured perturbation of each: the genes that were removed, none
+/// for a control. Without validation cells.
+///
+/// ```
+/// use lacuna_sdk::prelude::*;
+/// use lacuna_sdk::testing;
+///
+/// /// The share of the control cells.
+/// struct Controls;
+///
+/// impl Component for Controls {
+///     const ID: &'static str = "controls";
+///     const DOC: &'static str = "Knows how many of its cells were controls";
+///     type Config = NoConfig;
+///     fn new(_: NoConfig) -> Result<Self> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Model for Controls {
+///     type Fitted = Share;
+///     const INFO: ModelInfo =
+///         ModelInfo { answers: Answers::GeneScores, needs_labels: true, ..ModelInfo::PROFILES };
+///     fn fit(&self, training: &Training<'_>, _cx: &Context) -> Result<Share> {
+///         let labels = training.perturbations.ok_or_else(|| Error::data("expected measured perturbations"))?;
+///         let controls = labels.iter().filter(|perturbation| perturbation.genes.is_empty());
+///         Ok(Share(controls.count() as f32 / labels.len() as f32))
+///     }
+/// }
+///
+/// struct Share(f32);
+///
+/// impl Fitted for Share {
+///     fn predict(&self, _query: &Query<'_>, answer: &mut AnswerMut<'_>, _cx: &Context) -> Result<()> {
+///         answer.values.fill(self.0);
+///         Ok(())
+///     }
+///     fn save(&self) -> Result<Vec<u8>> {
+///         Saved::new().tensor("share", &[1], &[self.0]).to_bytes()
+///     }
+///     fn load(bytes: &[u8]) -> Result<Self> {
+///         Ok(Self(Saved::from_bytes(bytes)?.get_tensor("share", &[1])?[0]))
+///     }
+/// }
+///
+/// let cells = testing::cells(&[&[5.0, 1.0], &[6.0, 0.0], &[0.0, 2.0], &[4.0, 1.0]]);
+/// let fitted = testing::fit_labelled(&Controls, &cells, &[&[], &[1], &[0], &[]])?;
+/// let answers = testing::predict(&fitted, &cells, &testing::population(&[&[0]]))?;
+/// assert_eq!(answers.row(0).to_vec(), [0.5, 0.5]);
+/// # Ok::<(), Error>(())
+/// ```
+pub fn fit_labelled<M: Model>(model: &M, cells: &OwnedCells, perturbations: &[&[u32]]) -> Result<M::Fitted> {
+    let view = cells.to_view();
+    let mut labels = KnockoutList::new();
+    perturbations.iter().enumerate().for_each(|(cell, genes)| labels.push(cell, genes));
+    let perturbations = Some(labels.as_knockouts());
+    model.fit(&Training { perturbations, ..training(Cells::from_view(&view)) }, &context(1))
+}
+
+/// Knockouts of these cells to be answered, without samples; set `samples` for more than one.
+pub fn query<'a>(cells: Cells<'a>, knockouts: Knockouts<'a>) -> Query<'a> {
+    Query { cells, knockouts, samples: 1 }
+}
+
+/// Where an answer goes, knockouts (× samples) × genes; set `spread` to ask for it too.
+pub fn answer(values: ArrayViewMut2<'_, f32>) -> AnswerMut<'_> {
+    AnswerMut { values, spread: None }
 }
 
 /// The answers of a fitted model or a truth, knockouts × genes; NaN where it wrote nothing.
 pub fn predict<F: Fitted>(fitted: &F, cells: &OwnedCells, knockouts: &KnockoutList) -> Result<Array2<f32>> {
-    let view = cells.to_view();
-    let cells = Cells::from_view(&view);
-    let mut values = Array2::from_elem((knockouts.len(), cells.n_genes()), f32::NAN);
-    let query = Query { cells, knockouts: knockouts.as_knockouts(), samples: 1 };
-    fitted.predict(&query, &mut AnswerMut { values: values.view_mut(), spread: None }, &context(1))?;
+    let mut values = unwritten(cells, knockouts);
+    ask(fitted, cells, knockouts, answer(values.view_mut()))?;
     Ok(values)
+}
+
+/// The same with the spread of each value.
+pub fn predict_with_spread<F: Fitted>(
+    fitted: &F,
+    cells: &OwnedCells,
+    knockouts: &KnockoutList,
+) -> Result<(Array2<f32>, Array2<f32>)> {
+    let (mut values, mut spread) = (unwritten(cells, knockouts), unwritten(cells, knockouts));
+    let answer = AnswerMut { values: values.view_mut(), spread: Some(spread.view_mut()) };
+    ask(fitted, cells, knockouts, answer)?;
+    Ok((values, spread))
+}
+
+fn unwritten(cells: &OwnedCells, knockouts: &KnockoutList) -> Array2<f32> {
+    Array2::from_elem((knockouts.len(), cells.to_view().csr.n_genes as usize), f32::NAN)
+}
+
+fn ask<F: Fitted>(
+    fitted: &F,
+    cells: &OwnedCells,
+    knockouts: &KnockoutList,
+    mut answer: AnswerMut<'_>,
+) -> Result<()> {
+    let view = cells.to_view();
+    fitted.predict(&query(Cells::from_view(&view), knockouts.as_knockouts()), &mut answer, &context(1))
+}
+
+/// A screen for [`Fitted::screen`], without anchor.
+pub fn screen<'a>(
+    cells: Cells<'a>,
+    knockouts: Knockouts<'a>,
+    formula: &'a str,
+    against: &'a str,
+) -> Screen<'a> {
+    Screen { cells, knockouts, formula, against, anchor: None }
 }
 
 impl HostApi for TestHost {

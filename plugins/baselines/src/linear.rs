@@ -273,12 +273,8 @@ mod tests {
     fn chosen(train: &OwnedCells, validation: Option<&OwnedCells>) -> f64 {
         let view = train.to_view();
         let validation = validation.map(OwnedCells::to_view);
-        let training = Training {
-            cells: Cells::from_view(&view),
-            validation: validation.as_ref().map(Cells::from_view),
-            perturbations: None,
-            network: None,
-        };
+        let mut training = testing::training(Cells::from_view(&view));
+        training.validation = validation.as_ref().map(Cells::from_view);
         Linear(LinearConfig::default()).fit(&training, &testing::context(1)).unwrap().lambda
     }
 
@@ -295,12 +291,8 @@ mod tests {
     fn validation_cells_with_other_genes_are_an_error() {
         let (train, other) = (cells(&[&[1.0, 2.0]]), cells(&[&[1.0, 2.0, 3.0]]));
         let (train, other) = (train.to_view(), other.to_view());
-        let training = Training {
-            cells: Cells::from_view(&train),
-            validation: Some(Cells::from_view(&other)),
-            perturbations: None,
-            network: None,
-        };
+        let mut training = testing::training(Cells::from_view(&train));
+        training.validation = Some(Cells::from_view(&other));
         let error = Linear(LinearConfig::default()).fit(&training, &testing::context(1)).err();
         assert_eq!(error, Some(Error::data("expected cells with the 2 genes of the fit, found 3 genes")));
     }

@@ -181,17 +181,13 @@ mod tests {
             (cells(&[&[1.0, 3.0]]), cells(&[&[1.0, 1.0]]), knockouts(&[(0, &[]), (0, &[1])]));
         let (train, view) = (train.to_view(), query.to_view());
         let cx = testing::context(1);
-        let training = Training {
-            cells: Cells::from_view(&train),
-            validation: None,
-            perturbations: None,
-            network: None,
-        };
-        let fitted = MaskedMean.fit(&training, &cx).unwrap();
-        let query = Query { cells: Cells::from_view(&view), knockouts: list.as_knockouts(), samples: 2 };
+        let fitted = MaskedMean.fit(&testing::training(Cells::from_view(&train)), &cx).unwrap();
+        let mut query = testing::query(Cells::from_view(&view), list.as_knockouts());
+        query.samples = 2;
         let mut values = lacuna_sdk::ndarray::Array2::zeros((4, 2));
         let mut spread = values.clone();
-        let mut answer = AnswerMut { values: values.view_mut(), spread: Some(spread.view_mut()) };
+        let mut answer = testing::answer(values.view_mut());
+        answer.spread = Some(spread.view_mut());
         fitted.predict(&query, &mut answer, &cx).unwrap();
         assert_eq!(values.into_raw_vec_and_offset().0, [0.25, 0.75, 0.25, 0.75, 1.0, 0.0, 1.0, 0.0]);
         assert!(spread.iter().all(|s| s.is_nan()));

@@ -4,7 +4,7 @@ use super::*;
 use lacuna_sdk::arrow::{Array, Float64Array, StringArray};
 use lacuna_sdk::ndarray::{Array2, Axis, array};
 use lacuna_sdk::serde_json::{Value, json};
-use lacuna_sdk::testing::context;
+use lacuna_sdk::testing::{self, context};
 
 fn grn(parameters: Value) -> Result<Grn> {
     Grn::new(GrnConfig::parse(&parameters).map_err(Error::Parameters)?)
@@ -28,8 +28,8 @@ fn dense(cells: &OwnedCells) -> Array2<f32> {
 
 fn ask(truth: &Truth, cells: Cells<'_>, knockouts: &KnockoutList) -> Result<Array2<f32>> {
     let mut values = Array2::from_elem((knockouts.len(), cells.n_genes()), f32::NAN);
-    let query = Query { cells, knockouts: knockouts.as_knockouts(), samples: 1 };
-    truth.predict(&query, &mut AnswerMut { values: values.view_mut(), spread: None }, &context(0))?;
+    let query = testing::query(cells, knockouts.as_knockouts());
+    truth.predict(&query, &mut testing::answer(values.view_mut()), &context(0))?;
     Ok(values)
 }
 
@@ -262,8 +262,10 @@ fn samples_are_alike_and_certain() {
     list.push(0, &[]);
     let one = ask(&made.truth, cells, &list).unwrap();
     let (mut values, mut spread) = (Array2::from_elem((9, 100), 9.0), Array2::from_elem((9, 100), 9.0));
-    let query = Query { cells, knockouts: list.as_knockouts(), samples: 3 };
-    let mut answer = AnswerMut { values: values.view_mut(), spread: Some(spread.view_mut()) };
+    let mut query = testing::query(cells, list.as_knockouts());
+    query.samples = 3;
+    let mut answer = testing::answer(values.view_mut());
+    answer.spread = Some(spread.view_mut());
     made.truth.predict(&query, &mut answer, &context(0)).unwrap();
     assert_eq!(values, one.select(Axis(0), &[0, 0, 0, 1, 1, 1, 2, 2, 2]));
     assert_eq!(spread, Array2::<f32>::zeros((9, 100)));
@@ -302,8 +304,8 @@ fn ask_level(made: &Simulation<Truth>, cell: Option<u64>, gene: u32, level: f32)
         levels: levels.as_slice().into(),
     });
     let mut values = Array2::zeros((1, cells.n_genes()));
-    let query = Query { cells, knockouts, samples: 1 };
-    made.truth.predict(&query, &mut AnswerMut { values: values.view_mut(), spread: None }, &context(0))?;
+    let query = testing::query(cells, knockouts);
+    made.truth.predict(&query, &mut testing::answer(values.view_mut()), &context(0))?;
     Ok(values)
 }
 

@@ -17,9 +17,8 @@ pub fn four_cells() -> OwnedCells {
 /// What a strategy proposes for these cells with the seed 7.
 pub fn propose<S: Strategy>(strategy: &S, cells: &OwnedCells, round: u64) -> Result<KnockoutList> {
     let view = cells.to_view();
-    let none = KnockoutList::new();
-    let cells = Cells::from_view(&view);
-    let proposal = Proposal { cells, round, earlier: none.as_knockouts(), impacts: &[] };
+    let mut proposal = testing::proposal(Cells::from_view(&view));
+    proposal.round = round;
     strategy.propose(&proposal, &testing::context(7))
 }
 

@@ -264,9 +264,7 @@ mod tests {
     fn every_cell_and_pair_is_equally_likely() {
         let owned = four_cells();
         let view = owned.to_view();
-        let none = KnockoutList::new();
-        let cells = Cells::from_view(&view);
-        let proposal = Proposal { cells, round: 0, earlier: none.as_knockouts(), impacts: &[] };
+        let proposal = testing::proposal(Cells::from_view(&view));
         let mut counts = [0.0f64; ALL.len()];
         for seed in 0..3000 {
             let list = pairs(Some(3), &[], None).propose(&proposal, &testing::context(seed)).unwrap();

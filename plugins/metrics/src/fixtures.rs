@@ -15,8 +15,9 @@ pub fn score<M: Metric>(metric: &M, before: &[f32], after: &[f32]) -> f64 {
 
 fn score_knockout<M: Metric>(metric: &M, before: &[f32], after: &[f32], genes: &[u32]) -> f64 {
     let levels = vec![0.0; genes.len()];
-    let knockout = Some(Knockout { cell: Some(0), genes, levels: &levels });
-    metric.row(&Row { before, after, observed: None, knockout }).unwrap()
+    let mut row = testing::row(before, after);
+    row.knockout = Some(Knockout { cell: Some(0), genes, levels: &levels });
+    metric.row(&row).unwrap()
 }
 
 /// A profile with zeros and ties.

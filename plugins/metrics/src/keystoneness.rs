@@ -87,8 +87,9 @@ mod tests {
 
     fn score(before: &[f32], after: &[f32], genes: &[u32]) -> f64 {
         let levels = vec![0.0; genes.len()];
-        let knockout = Some(Knockout { cell: Some(0), genes, levels: &levels });
-        Keystoneness.row(&Row { before, after, observed: None, knockout }).unwrap()
+        let mut row = testing::row(before, after);
+        row.knockout = Some(Knockout { cell: Some(0), genes, levels: &levels });
+        Keystoneness.row(&row).unwrap()
     }
 
     #[test]
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_row_without_its_knockout_or_with_a_level_is_an_error() {
-        let mut row = Row { before: &[1.0], after: &[1.0], observed: None, knockout: None };
+        let mut row = testing::row(&[1.0], &[1.0]);
         assert_eq!(Keystoneness.row(&row), Err(Error::data("keystoneness needs the knockout of each row")));
         row.knockout = Some(Knockout { cell: Some(0), genes: &[1], levels: &[0.0] });
         assert_eq!(

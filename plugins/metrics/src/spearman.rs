@@ -135,14 +135,7 @@ mod tests {
             Array2::from_shape_vec((rows, genes), values).unwrap()
         };
         let (before, after) = (matrix(), matrix());
-        let comparison = Comparison {
-            before: Some(before.view()),
-            after: Some(after.view()),
-            observed: None,
-            knockouts: None,
-            controls: None,
-            panel: None,
-        };
+        let comparison = testing::comparison(before.view(), after.view());
         let mut scores = vec![0.0; rows];
         Spearman.score(&comparison, &mut scores, &cx).unwrap();
         for (i, score) in scores.iter().enumerate() {

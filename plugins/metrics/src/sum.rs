@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn profiles_of_different_lengths_are_an_error() {
-        let row = Row { before: &[1.0, 0.0], after: &[1.0], observed: None, knockout: None };
+        let row = lacuna_sdk::testing::row(&[1.0, 0.0], &[1.0]);
         let message = "expected two profiles of one length, found 2 genes before, 1 after";
         assert_eq!(profiles(&row), Err(Error::data(message)));
     }

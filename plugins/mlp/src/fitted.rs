@@ -176,7 +176,7 @@ mod tests {
     use crate::network::tests::random_cells;
     use crate::network::{Batch, Pass};
     use lacuna_sdk::ndarray::Array2;
-    use lacuna_sdk::testing::context;
+    use lacuna_sdk::testing::{self, context};
 
     const GENES: usize = 24;
 
@@ -201,9 +201,8 @@ mod tests {
 
     fn predict(model: &FittedMlp, cells: Cells<'_>, knockouts: Knockouts<'_>) -> Array2<f32> {
         let mut values = Array2::from_elem((knockouts.len(), GENES), f32::NAN);
-        let query = Query { cells, knockouts, samples: 1 };
-        let mut answer = AnswerMut { values: values.view_mut(), spread: None };
-        model.predict(&query, &mut answer, &context(0)).unwrap();
+        let mut answer = testing::answer(values.view_mut());
+        model.predict(&testing::query(cells, knockouts), &mut answer, &context(0)).unwrap();
         values
     }
 
@@ -253,7 +252,7 @@ mod tests {
         for against in ["predicted", "predicted-null", "observed", "observed-null"] {
             for formula in ["bray-curtis", "keystoneness"] {
                 let mut impacts = vec![f32::NAN; knockouts.len()];
-                let screen = Screen { cells, knockouts, formula, against, anchor: None };
+                let screen = testing::screen(cells, knockouts, formula, against);
                 assert!(model.screen(&screen, &mut impacts, &context(0)).unwrap());
                 let mut base = 0;
                 for (i, knockout) in knockouts.iter().enumerate() {

@@ -183,17 +183,13 @@ impl Task<'_> {
 mod tests {
     use super::*;
     use crate::network::tests::random_cells;
-    use lacuna_sdk::testing::context;
+    use lacuna_sdk::testing::{self, context};
 
     fn fit(config: &MlpConfig, seed: u64) -> (Network<f32>, Vec<Look>) {
         let (train_cells, held) = (random_cells(30, 8, 1), random_cells(10, 8, 2));
         let (train_view, held_view) = (train_cells.to_view(), held.to_view());
-        let training = Training {
-            cells: Cells::from_view(&train_view),
-            validation: Some(Cells::from_view(&held_view)),
-            perturbations: None,
-            network: None,
-        };
+        let mut training = testing::training(Cells::from_view(&train_view));
+        training.validation = Some(Cells::from_view(&held_view));
         train(config, &training, &context(seed)).unwrap()
     }
 
@@ -233,8 +229,7 @@ mod tests {
         let mut cells = random_cells(3, 4, 1);
         cells.push("empty", &[0.0; 4]);
         let view = cells.to_view();
-        let training =
-            Training { cells: Cells::from_view(&view), validation: None, perturbations: None, network: None };
+        let training = testing::training(Cells::from_view(&view));
         let error = train(&MlpConfig::default(), &training, &context(1)).unwrap_err();
         assert_eq!(error, Error::data("training cell empty expresses no gene"));
     }
