@@ -118,7 +118,7 @@ fn what_is_no_worker_is_a_problem_of_the_pipeline() {
         (DIRECT, "silent", "it hangs: it said nothing of itself in 6 s"),
         (r#"["no-such-program"]"#, "", "its worker process cannot be started"),
         (r#"["false"]"#, "", "its worker process ended early (exit code 1)"),
-        (DIRECT, "other-border", "it speaks border 9.9, this Lacuna 0."),
+        (DIRECT, "other-border", "it speaks border 9.9, this Lacuna 1."),
     ];
     for (command, mode, expected) in cases {
         let said = fail(run(command, mode), 2);

@@ -38,7 +38,7 @@ import numpy as np
 import pyarrow as pa
 
 VERSION = "0.1.0"
-BORDER = [0, 1, 0]
+BORDER = [1, 0, 0]
 MAGIC = b"LCNA"
 
 

@@ -58,7 +58,7 @@ fn list_says_what_loaded_what_did_not_and_where_it_looked() {
 fn inspect_shows_plugins_components_and_files() {
     let shown = |name: &str| succeed(lacuna(&["plugin", "inspect", name]).output().unwrap());
     let mlp = shown("mlp");
-    assert!(mlp.contains("border 0.") && mlp.contains("parameters") && mlp.contains("steps = "), "{mlp}");
+    assert!(mlp.contains("border 1.") && mlp.contains("parameters") && mlp.contains("steps = "), "{mlp}");
     let spearman = shown("metrics/spearman");
     assert!(spearman.contains("metric spearman") && !spearman.contains("metric mae"), "{spearman}");
     let by_path = shown(faulty().to_str().unwrap());

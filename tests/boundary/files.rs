@@ -62,7 +62,7 @@ fn what_is_no_library_or_not_ours_is_refused_before_it_is_loaded() {
     std::os::unix::fs::symlink("nowhere", at("link.so")).unwrap();
     compile("plain.c", &at("plain.so"), &[]);
     handshake(&at("other-major.so"), &["-DMAJOR=7", loud]);
-    handshake(&at("other-minor.so"), &["-DMINOR=99", loud]);
+    handshake(&at("provisional.so"), &["-DMAJOR=0", "-DMINOR=1", loud]);
     handshake(&at("abort.so"), &["-DFLAGS=0", loud]);
     handshake(&at("wrong-magic.so"), &["-DFIRST='K'", loud]);
     handshake(&at("small-size.so"), &["-DSIZE=20", loud]);
@@ -87,14 +87,14 @@ fn what_is_no_library_or_not_ours_is_refused_before_it_is_loaded() {
 
     let border = format!("this Lacuna has border {ABI_MAJOR}.{ABI_MINOR}.");
     let major = format!("it was built for plugin border 7.{ABI_MINOR}.0 (lacuna-sdk 9.8.7; six), {border}");
-    let minor = format!("it was built for plugin border {ABI_MAJOR}.99.0 (lacuna-sdk 9.8.7; six), {border}");
+    let provisional = format!("it was built for plugin border 0.1.0 (lacuna-sdk 9.8.7; six), {border}");
     let expected = [
         ("text.so", "it is not a shared library"),
         ("empty.so", "it is empty"),
         ("link.so", "it cannot be read (No such file"),
         ("plain.so", "not a Lacuna plugin: plain.so has no symbol LACUNA_PLUGIN_MAGIC"),
         ("other-major.so", major.as_str()),
-        ("other-minor.so", minor.as_str()),
+        ("provisional.so", provisional.as_str()),
         ("abort.so", "it was built with panic = \"abort\""),
         ("wrong-magic.so", "its handshake has the wrong bytes"),
         ("small-size.so", "its handshake has 20 bytes of at least 56"),

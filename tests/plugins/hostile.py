@@ -11,7 +11,7 @@ MODE = sys.argv[1]
 MANIFEST = {
     "name": "hostile",
     "version": "1",
-    "abi": [9, 9, 0] if MODE == "other-border" else [0, 1, 0],
+    "abi": [9, 9, 0] if MODE == "other-border" else [1, 0, 0],
     "components": [
         {"kind": kind, "id": id, "doc": "A test", "parameters": {"type": "object", "properties": {}}}
         for kind, id in (("simulator", "world"), ("model", "model"))

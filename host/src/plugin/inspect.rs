@@ -152,11 +152,10 @@ fn handshake(file: &object::File<'_>) -> Result<Handshake, String> {
     Ok(Handshake { abi, sdk })
 }
 
-/// While the border is 0.x its minor number counts breaks; from 1.0 on the major number does.
+/// Another major number does not fit; a later minor one knows more, an earlier one less.
 fn check_version(abi: [u16; 3], sdk: &str) -> Result<(), String> {
-    let breaking = |v: [u16; 3]| if v[0] == 0 { (0, v[1]) } else { (v[0], 0) };
     let ours = [ABI_MAJOR, ABI_MINOR, ABI_PATCH];
-    if breaking(abi) == breaking(ours) {
+    if abi[0] == ABI_MAJOR {
         return Ok(());
     }
     let text = |v: [u16; 3]| format!("{}.{}.{}", v[0], v[1], v[2]);
@@ -166,4 +165,20 @@ fn check_version(abi: [u16; 3], sdk: &str) -> Result<(), String> {
         text(abi),
         text(ours)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_major_number_is_another_border() {
+        for minor in [0, ABI_MINOR, 99] {
+            assert_eq!(check_version([ABI_MAJOR, minor, 7], "9.8.7"), Ok(()));
+        }
+        for (other, text) in [([0, 1, 0], "0.1.0"), ([ABI_MAJOR + 1, 0, 0], "2.0.0")] {
+            let reason = check_version(other, "9.8.7").unwrap_err();
+            assert!(reason.contains(&format!("plugin border {text} (lacuna-sdk 9.8.7)")), "{reason}");
+        }
+    }
 }

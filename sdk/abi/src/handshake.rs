@@ -7,11 +7,11 @@ pub const ROOT_SYMBOL: &str = "LACUNA_PLUGIN_ROOT";
 /// First bytes of [`PluginMagic`].
 pub const MAGIC: [u8; 8] = *b"LACUNA\0\x01";
 
-/// Border version: frozen and append-only from 1 on.
-pub const ABI_MAJOR: u16 = 0;
-/// While the major number is 0, this one counts breaking changes.
-pub const ABI_MINOR: u16 = 1;
+/// Border version: another one does not fit. It was 0 while the border could still change.
+pub const ABI_MAJOR: u16 = 1;
 /// Counts additions, which break nothing.
+pub const ABI_MINOR: u16 = 0;
+/// Nothing that matters to a library.
 pub const ABI_PATCH: u16 = 0;
 
 /// Set when the plugin was built with `panic = "unwind"`, so that its panics come back as errors.

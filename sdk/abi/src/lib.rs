@@ -10,7 +10,7 @@
 //! trait object for that reason. Kinds and codes are newtypes over integers, never enums: an unknown value
 //! is data, not undefined behaviour.
 //!
-//! While the border is `0.x`, [`ABI_MINOR`] counts breaking changes and [`ABI_PATCH`] additions.
+//! The border is frozen: it grows at marked places only, and [`ABI_MINOR`] counts that.
 
 // The macro `#[sabi_trait]` of abi_stable 0.11.3 expands to such items on Rust >= 1.79, and to undocumented ones.
 #![allow(non_local_definitions, missing_docs, clippy::undocumented_unsafe_blocks)]
