@@ -48,7 +48,8 @@ pub trait TrainingApi: Send + Sync {
     fn cells(&self) -> CellsView<'_>;
     /// Cells held out to choose the best state; none when the pipeline gives none.
     fn validation(&self) -> ROption<CellsView<'_>>;
-    /// The measured perturbation of each training cell (row i is cell i); no genes means control.
+    /// The measured perturbation of each training cell: row i is cell i, whatever its `cell` says; no genes means
+    /// control. Cells whose perturbation is not among the genes are not handed over.
     fn perturbations(&self) -> ROption<KnockoutsRef<'_>>;
     /// The same for the validation cells.
     fn validation_perturbations(&self) -> ROption<KnockoutsRef<'_>>;
@@ -79,7 +80,8 @@ pub type QueryRef<'a> = QueryApi_TO<'a, RRef<'a, ()>>;
 pub struct Answer<'a> {
     /// Knockouts (× samples) × genes.
     pub values: MatMut<'a>,
-    /// The standard deviation of each value, where the model gives one and the host wants it.
+    /// The standard deviation of each value, of a mean its standard error, where the host wants it. It comes filled
+    /// with NaN, which means that the model gives none.
     pub spread: ROption<MatMut<'a>>,
 }
 
@@ -120,9 +122,9 @@ pub type ProposalRef<'a> = ProposalApi_TO<'a, RRef<'a, ()>>;
 /// What a metric compares. Every part is optional; a metric declares the parts it needs.
 #[sabi_trait]
 pub trait ComparisonApi: Send + Sync {
-    /// Rows × genes: the reference or true profiles.
+    /// Rows × genes: the reference or true profiles. In a panel: the measured effects, perturbations × genes.
     fn before(&self) -> ROption<MatRef<'_>>;
-    /// Rows × genes: the predicted profiles, or those after the knockout.
+    /// Rows × genes: the predicted profiles, or those after the knockout. In a panel: the predicted effects.
     fn after(&self) -> ROption<MatRef<'_>>;
     /// Rows × genes: the profiles that were observed.
     fn observed(&self) -> ROption<MatRef<'_>>;
@@ -130,7 +132,7 @@ pub trait ComparisonApi: Send + Sync {
     fn knockouts(&self) -> ROption<KnockoutsRef<'_>>;
     /// Control cells × genes.
     fn controls(&self) -> ROption<MatRef<'_>>;
-    /// A panel of perturbations: before and after have one row for each, and these are their targets.
+    /// A panel of perturbations: before and after have one row of effects for each, and these are their targets.
     #[sabi(last_prefix_field)]
     fn panel(&self) -> ROption<KnockoutsRef<'_>> {
         RNone
