@@ -68,8 +68,7 @@ fn a_plugin_in_python_passes_for_all_four_kinds_and_its_pipeline_runs() {
 fn models_and_metrics_of_the_less_common_kinds_are_checked_too() {
     let Some(path) = python_path() else { return };
     let plugin = root().join("tests/plugins/kinds.py");
-    let said =
-        succeed(lacuna(&["plugin", "check"]).arg(plugin).env("PATH", &path).output().unwrap());
+    let said = succeed(lacuna(&["plugin", "check"]).arg(plugin).env("PATH", &path).output().unwrap());
     for case in [
         "py-measured: learns the same from the same seed",
         "py-coupled: answers 0, 1 and many knockouts with finite shares or scores",

@@ -1,5 +1,6 @@
 //! The examples that simulate their data, as a user runs them.
 
+use crate::boundary::library_name;
 use crate::support::{bin_dir, cargo_in, lacuna, root, succeed, text};
 use std::path::Path;
 use std::process::Command;
@@ -31,6 +32,44 @@ fn draws(page: &Path) {
     let (places, drawn) = (dom.matches("id=\"chart-").count(), dom.matches("class=\"marks\"").count());
     assert!(places >= 6, "{places} places for plots");
     assert_eq!(drawn, places, "plots drawn, and places for them");
+}
+
+#[test]
+fn a_labs_models_of_measured_perturbations_are_built_checked_and_scored() {
+    let folder = root().join("examples/perturb-seq");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("perturb-seq");
+    succeed(cargo_in(&folder, &["build", "--quiet", "--locked"], &target).output().unwrap());
+    let profile = bin_dir().file_name().unwrap().to_str().unwrap().to_string();
+    let library = target.join(profile).join(library_name("perturb_seq"));
+    let said = succeed(lacuna(&["plugin", "check"]).arg(&library).output().unwrap());
+    assert!(said.contains(" 0 failed, 0 advised"), "{said}");
+    for case in [
+        "additive: answers each",
+        "correlation: answers each",
+        "dose: answers any level",
+        "pds: scores a panel",
+    ] {
+        assert!(said.contains(&format!("✓ {case}")), "{said}");
+    }
+    let set = format!("plugins.perturb-seq.path={:?}", library.display().to_string());
+    let scores = |more: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = lacuna(&["run", "--quiet", "--set", &set, "--run-dir"]);
+        succeed(command.arg(dir.path()).args(more).arg(&folder).output().unwrap());
+        std::fs::read_to_string(dir.path().join("steps/doubles-scores/scores.csv")).unwrap()
+    };
+    let apart = scores(&[]);
+    let value = |model: &str| -> f64 {
+        let row =
+            apart.lines().find(|l| l.starts_with(&format!("doubles,{model},pds,perturbations,"))).unwrap();
+        row.split(',').nth(4).unwrap().parse().unwrap()
+    };
+    // What was measured singly tells of pairs, and so does correlation; a dose does not tell of absence.
+    assert!(value("additive") > 0.9 && value("correlation") > 0.9 && value("dose") < 0.7, "{apart}");
+    let isolate = ["additive", "correlation", "dose", "singles-scores", "doubles-scores"];
+    let sets: Vec<String> = isolate.iter().map(|step| format!("steps.{step}.isolate=false")).collect();
+    let here: Vec<&str> = sets.iter().flat_map(|set| ["--set", set.as_str()]).collect();
+    assert_eq!(scores(&here), apart, "in a worker, and in Lacuna's own process");
 }
 
 #[test]

@@ -187,10 +187,10 @@ fn every_difference_of_plugins_and_of_lacuna_is_told() {
     let said = text(&output.stdout);
     let begins = [
         "Lacuna: locked 0.0.9, found 0.",
-        "border: locked 9.0.",
+        "border: locked 9.1.",
         "platform: locked far ",
         "plugin `faulty`: locked version 9.0.",
-        "plugin `faulty`: locked border 9.0.",
+        "plugin `faulty`: locked border 9.1.",
         "plugin `gone`: locked, but not found",
     ];
     let lines = differences(&said);

@@ -757,7 +757,6 @@ class _Plugin:
 def run(name, components, version="0.1.0", description=""):
     """Says what the plugin is, and answers the host's calls until it is needed no more."""
     plugin = _Plugin(components)
-    plugin.host.listen()
     manifest = {
         "name": name,
         "version": version,
@@ -767,5 +766,6 @@ def run(name, components, version="0.1.0", description=""):
         "components": [component.manifest() for component in components],
     }
     plugin.host.send({"manifest": manifest})
+    plugin.host.listen()
     while True:
         plugin.answer(*plugin.host.calls.get())

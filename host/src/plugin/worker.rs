@@ -68,6 +68,8 @@ struct Listening {
     waiting: Mutex<HashMap<u64, Sender<Event>>>,
     hello: Mutex<Option<Sender<Event>>>,
     printed: Mutex<Vec<u8>>,
+    /// Set when it prints no more.
+    printed_all: AtomicBool,
     /// What is wrong with what it sends.
     garbled: OnceLock<String>,
     /// Set when it sends no more.
@@ -264,6 +266,7 @@ impl Worker {
             return why.clone();
         }
         let status = self.ending();
+        self.listening.hear_out();
         let printed = String::from_utf8_lossy(&lock(&self.listening.printed)).into_owned();
         let last = printed.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or_default();
         let said = if last.is_empty() { String::new() } else { format!("; its last words: {last}") };
@@ -510,7 +513,16 @@ impl Listening {
                 let surplus = printed.len().saturating_sub(KEPT);
                 printed.drain(..surplus);
             }
+            self.printed_all.store(true, Ordering::Release);
         });
+    }
+
+    /// Waits for the last words of a worker that has ended. Somebody else may hold its output open: not for long.
+    fn hear_out(&self) {
+        let start = Instant::now();
+        while !self.printed_all.load(Ordering::Acquire) && start.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

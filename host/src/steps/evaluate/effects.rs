@@ -185,13 +185,20 @@ fn contender(
     host: &Services,
 ) -> Result<Contender> {
     let effects = match model.fitted.info().answers {
-        Answers::Profiles => in_cells(model, panel, cells, host)?,
+        Answers::Profiles => without_rounding(in_cells(model, panel, cells, host)?),
         _ => match population_effects(model, cells, &panel.targets, host)? {
             Effects::Scores(scores) => scores,
-            Effects::Means(before, after) => of_means(panel, &before, &after),
+            Effects::Means(before, after) => without_rounding(of_means(panel, &before, &after)),
         },
     };
     Ok(Contender { name, baseline, knows: false, effects })
+}
+
+/// What a model that predicts no change leaves by rounding would correlate with something.
+fn without_rounding(mut effects: Vec<f32>) -> Vec<f32> {
+    const ROUNDING: f32 = 1e-5;
+    effects.iter_mut().filter(|x| x.abs() < ROUNDING).for_each(|x| *x = 0.0);
+    effects
 }
 
 fn of_means(panel: &Panel, before: &[f32], after: &[f32]) -> Vec<f32> {
