@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Builds with a cfg for the crates of this workspace. Dependencies are shared with the other builds: their folder
+/// A cargo command with a cfg for the crates of this workspace. Dependencies are shared with the other builds: their folder
 /// is the same, and what is made of this workspace has other hashes, because of the wrapper.
-fn build(cfg: &str, arguments: &[&str]) -> PathBuf {
+fn cargo_with(cfg: &str, arguments: &[&str]) -> Command {
     let wrapper = scratch("wrappers").join(format!("{cfg}.sh"));
     if !wrapper.exists() {
         std::fs::write(&wrapper, format!("#!/bin/sh\nexec \"$@\" --cfg {cfg}\n")).unwrap();
@@ -19,10 +19,15 @@ fn build(cfg: &str, arguments: &[&str]) -> PathBuf {
     }
     let shared = bin_dir().parent().unwrap().display().to_string();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root()).args(["build", "--quiet"]).args(arguments);
+    cargo.current_dir(root()).args(arguments).arg("--quiet");
     cargo.args(["--config", &format!("build.build-dir='{shared}'"), "--target-dir"]).arg(scratch(cfg));
     cargo.args((!cfg!(debug_assertions)).then_some("--release"));
-    succeed(cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper).output().unwrap());
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
+    cargo
+}
+
+fn build(cfg: &str, arguments: &[&str]) -> PathBuf {
+    succeed(cargo_with(cfg, &[&["build"], arguments].concat()).output().unwrap());
     scratch(cfg).join(bin_dir().file_name().unwrap())
 }
 
@@ -98,4 +103,23 @@ fn a_type_that_changed_within_is_refused_by_name() {
     assert!(listing.plugins().is_empty(), "{:#}", listing.0);
     let reason = listing.reason(&library_name("faulty"));
     assert!(reason.starts_with("the layout of MatRef differs: "), "{reason}");
+}
+
+#[test]
+fn the_layout_that_was_written_down_tells_an_addition_from_a_break() {
+    let said = |cfg: &str| {
+        let mut cargo = cargo_with(cfg, &["test", "-p", "lacuna-abi", "--test", "layout"]);
+        let output = cargo.env_remove("BLESS").output().unwrap();
+        assert!(!output.status.success());
+        text(&output.stdout)
+    };
+    let later = said(LATER);
+    assert!(later.contains("ADDED, which is allowed") && !later.contains("BREAKING"), "{later}");
+    assert!(later.contains("lacuna-abi::PluginModule: `appended: fn() -> u64` is new\n"), "{later}");
+    let mutant = said("lacuna_abi_mutant");
+    assert!(mutant.contains("BREAKING") && !mutant.contains("ADDED"), "{mutant}");
+    assert!(
+        mutant.contains("lacuna-abi::MatRef<'a>: `padding: u64` is new, where nothing may be"),
+        "{mutant}"
+    );
 }

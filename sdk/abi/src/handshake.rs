@@ -64,3 +64,14 @@ const fn padded(text: &str) -> [u8; 32] {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crate_has_the_borders_version() {
+        let border = format!("{ABI_MAJOR}.{ABI_MINOR}.{ABI_PATCH}");
+        assert_eq!(border, env!("CARGO_PKG_VERSION"), "abi_stable compares the crate's");
+    }
+}
