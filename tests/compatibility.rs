@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Where border 0.1 began.
-const EARLIER: &str = "c8962d77134c1cbe602a058ac4171b7faf58385f";
+/// Where border 1.0 began.
+const EARLIER: &str = "f72d5df10886a8e67ac4f439174daef3b9d7bb68";
 
 /// The sources of then, from this repository's history; none, with the reason printed, where there is no history.
 fn earlier() -> Option<&'static Path> {
