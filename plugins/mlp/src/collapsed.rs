@@ -2,13 +2,13 @@
 //! W = W1·W2 and b = b1·W2 + b2. With s the sum of W's rows over a cell's k genes, losing the genes g gives
 //! h_i = (s_i − Σ W_gi) / (k − |g|) + b_i. So all knockouts of a cell need no matrix product.
 
+use crate::lanes::{Chunk, chunks, get, packed};
 use crate::network::Network;
-use lacuna_sdk::ndarray::{Array1, Array2};
 
-/// The two layers as one.
+/// The two layers as one: rows of W in chunks, one for each gene that goes in.
 pub struct Collapsed {
-    w: Array2<f32>,
-    b: Array1<f32>,
+    rows: Vec<Chunk>,
+    bias: Vec<f32>,
 }
 
 /// A cell, ready for its knockouts. All lists follow its assemblage.
@@ -22,25 +22,43 @@ pub struct Base<'a> {
 impl Collapsed {
     /// The product of the layers.
     pub fn new(network: &Network<f32>) -> Self {
-        let b = network.b1.dot(&network.w2) + &network.b2;
-        Self { w: network.w1.dot(&network.w2), b }
+        let bias = network.b1.dot(&network.w2) + &network.b2;
+        let w = network.w1.dot(&network.w2);
+        Self::of(w.into_raw_vec_and_offset().0, bias.to_vec())
+    }
+
+    /// From W, row after row, and b.
+    pub fn of(w: Vec<f32>, bias: Vec<f32>) -> Self {
+        let width = chunks(bias.len());
+        let rows =
+            w.chunks_exact(bias.len().max(1)).flat_map(|row| packed(row.iter().copied(), width)).collect();
+        Self { rows, bias }
+    }
+
+    /// Number of genes.
+    pub fn genes(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// b, one number for each gene.
+    pub fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    /// A gene's row of W.
+    pub fn row(&self, gene: u32) -> &[Chunk] {
+        let width = chunks(self.bias.len());
+        &self.rows[gene as usize * width..(gene as usize + 1) * width]
     }
 
     /// Sums up a cell.
     pub fn base<'a>(&self, genes: &'a [u32]) -> Base<'a> {
-        let mut all = vec![0.0; self.b.len()];
-        for &j in genes {
-            let row = self.row(j);
-            all.iter_mut().zip(row).for_each(|(s, w)| *s += w);
+        let mut sum = vec![0.0; genes.len()];
+        for &i in genes {
+            let row = self.row(i);
+            sum.iter_mut().zip(genes).for_each(|(s, &j)| *s += get(row, j as usize));
         }
-        let at = |values: &[f32]| genes.iter().map(|&j| values[j as usize]).collect();
-        Base { genes, sum: at(&all), b: at(self.b.as_slice().unwrap_or(&[])) }
-    }
-
-    fn row(&self, gene: u32) -> &[f32] {
-        let genes = self.b.len();
-        let all = self.w.as_slice().unwrap_or(&[]);
-        &all[gene as usize * genes..(gene as usize + 1) * genes]
+        Base { genes, sum, b: genes.iter().map(|&j| self.bias[j as usize]).collect() }
     }
 
     /// Writes the profile after losing some genes, at the cell's genes: shares that sum to 1, 0 for the lost.
@@ -57,7 +75,7 @@ impl Collapsed {
         out.extend_from_slice(&base.sum);
         for at in expressed.clone() {
             let row = self.row(base.genes[at]);
-            out.iter_mut().zip(base.genes).for_each(|(s, &j)| *s -= row[j as usize]);
+            out.iter_mut().zip(base.genes).for_each(|(s, &j)| *s -= get(row, j as usize));
         }
         let share = 1.0 / left as f32;
         out.iter_mut().zip(&base.b).for_each(|(s, b)| *s = (*s * share + b).abs());
@@ -90,24 +108,4 @@ pub fn sum(values: impl Iterator<Item = f32>) -> f32 {
     let mut lanes = [0.0; LANES];
     values.enumerate().for_each(|(i, v)| lanes[i % LANES] += v);
     lanes.iter().sum()
-}
-
-/// Bray–Curtis dissimilarity of two lists of shares; NaN when both are all 0.
-pub fn bray_curtis(a: &[f32], b: &[f32]) -> f64 {
-    let mut difference = [0.0f32; LANES];
-    let mut total = [0.0f32; LANES];
-    let (chunks, rest_a) = a.as_chunks::<LANES>();
-    let (b_chunks, rest_b) = b.as_chunks::<LANES>();
-    for (a, b) in chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            difference[lane] += (a[lane] - b[lane]).abs();
-            total[lane] += a[lane] + b[lane];
-        }
-    }
-    for (lane, (a, b)) in rest_a.iter().zip(rest_b).enumerate() {
-        difference[lane] += (a - b).abs();
-        total[lane] += a + b;
-    }
-    let add = |lanes: [f32; LANES]| lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
-    add(difference) / add(total)
 }

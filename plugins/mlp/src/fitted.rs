@@ -1,6 +1,8 @@
 //! A fitted network: predictions and screens by the collapsed map; saved and loaded.
 
-use crate::collapsed::{Base, Collapsed, bray_curtis, close};
+use crate::collapsed::Collapsed;
+use crate::fused;
+use crate::lanes::Path;
 use crate::network::Network;
 use crate::train::Look;
 use lacuna_sdk::arrow::{ArrayRef, Float64Array, RecordBatch, UInt64Array};
@@ -25,6 +27,12 @@ impl FittedMlp {
         Self { genes, network, collapsed, history }
     }
 
+    /// The two layers as one map.
+    #[cfg(test)]
+    pub fn collapsed(&self) -> &Collapsed {
+        &self.collapsed
+    }
+
     fn check(&self, cells: &Cells<'_>, knockouts: &Knockouts<'_>) -> Result<()> {
         if cells.n_genes() != self.genes.len() {
             let (found, expected) = (cells.n_genes(), self.genes.len());
@@ -37,46 +45,6 @@ impl FittedMlp {
             }
             None => Ok(()),
         }
-    }
-}
-
-/// What each prediction is compared with.
-struct Reference {
-    /// At the cell's genes.
-    profile: Vec<f32>,
-    /// Whether the lost genes are taken out of it.
-    null: bool,
-}
-
-impl Reference {
-    fn new(
-        against: &str,
-        cells: &Cells<'_>,
-        cell: usize,
-        collapsed: &Collapsed,
-        base: &Base<'_>,
-    ) -> Option<Self> {
-        let null = against.ends_with("-null");
-        let mut profile = vec![];
-        match against {
-            "predicted" | "predicted-null" => collapsed.knockout(base, &[], &mut profile),
-            "observed" | "observed-null" => profile.extend(cells.shares(cell)),
-            _ => return None,
-        }
-        Some(Self { profile, null })
-    }
-
-    /// The reference for one knockout, and the share that is lost with it.
-    fn without(&self, genes: &[u32], lost: &[u32], out: &mut Vec<f32>) -> f32 {
-        out.clear();
-        out.extend_from_slice(&self.profile);
-        let mut share = 0.0;
-        for at in lost.iter().filter_map(|g| genes.binary_search(g).ok()) {
-            share += out[at];
-            out[at] = 0.0;
-        }
-        close(out);
-        share
     }
 }
 
@@ -98,35 +66,9 @@ impl Fitted for FittedMlp {
     }
 
     fn screen(&self, screen: &Screen<'_>, impacts: &mut [f32], cx: &Context) -> Result<bool> {
-        let keystoneness = match screen.formula {
-            "bray-curtis" => false,
-            "keystoneness" => true,
-            _ => return Ok(false),
-        };
-        if screen.anchor.is_some() {
-            return Ok(false);
-        }
+        let Some(measure) = fused::Measure::of(screen) else { return Ok(false) };
         self.check(&screen.cells, &screen.knockouts)?;
-        let (mut after, mut before) = (vec![], vec![]);
-        for (cell, rows) in screen.knockouts.by_cell() {
-            cx.check()?;
-            let base = self.collapsed.base(screen.cells.assemblage(cell));
-            let found = Reference::new(screen.against, &screen.cells, cell, &self.collapsed, &base);
-            let Some(reference) = found else { return Ok(false) };
-            for i in rows {
-                let lost = screen.knockouts.get(i).genes;
-                self.collapsed.knockout(&base, lost, &mut after);
-                impacts[i] = if keystoneness {
-                    let share = reference.without(base.genes(), lost, &mut before);
-                    (bray_curtis(&after, &before) * f64::from(1.0 - share)) as f32
-                } else if reference.null {
-                    reference.without(base.genes(), lost, &mut before);
-                    bray_curtis(&after, &before) as f32
-                } else {
-                    bray_curtis(&after, &reference.profile) as f32
-                };
-            }
-        }
+        fused::screen(&self.collapsed, screen, measure, Path::chosen(), impacts, cx)?;
         Ok(true)
     }
 
@@ -236,43 +178,6 @@ mod tests {
             for (i, knockout) in list.as_knockouts().iter().enumerate() {
                 for (a, b) in values.row(i).iter().zip(plain(&model, &cells, knockout)) {
                     assert!((a - b).abs() < 1e-6, "{knockout:?}: {a} and {b}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_fused_screen_equals_predicting_and_measuring() {
-        let (model, owned) = (model(1), random_cells(6, GENES, 9));
-        let view = owned.to_view();
-        let cells = Cells::from_view(&view);
-        let list = knockouts(&cells);
-        let knockouts = list.as_knockouts();
-        let values = predict(&model, cells, knockouts);
-        for against in ["predicted", "predicted-null", "observed", "observed-null"] {
-            for formula in ["bray-curtis", "keystoneness"] {
-                let mut impacts = vec![f32::NAN; knockouts.len()];
-                let screen = testing::screen(cells, knockouts, formula, against);
-                assert!(model.screen(&screen, &mut impacts, &context(0)).unwrap());
-                let mut base = 0;
-                for (i, knockout) in knockouts.iter().enumerate() {
-                    if knockout.genes.is_empty() {
-                        base = i;
-                    }
-                    let mut before = vec![0.0; GENES];
-                    match against.starts_with("predicted") {
-                        true => before.copy_from_slice(values.row(base).as_slice().unwrap()),
-                        false => cells.write_profile(knockout.cell.unwrap(), &mut before),
-                    }
-                    let share: f32 = knockout.genes.iter().map(|&g| before[g as usize]).sum();
-                    let keystoneness = formula == "keystoneness";
-                    if against.ends_with("null") || keystoneness {
-                        knockout.genes.iter().for_each(|&g| before[g as usize] = 0.0);
-                        close(&mut before);
-                    }
-                    let weight = if keystoneness { 1.0 - share } else { 1.0 };
-                    let measured = bray_curtis(values.row(i).as_slice().unwrap(), &before) as f32 * weight;
-                    assert!((impacts[i] - measured).abs() < 1e-6, "{against} {formula}: {knockout:?}");
                 }
             }
         }

@@ -7,6 +7,8 @@ use lacuna_sdk::prelude::*;
 
 mod collapsed;
 mod fitted;
+mod fused;
+mod lanes;
 mod network;
 mod train;
 
@@ -49,7 +51,7 @@ impl Component for Mlp {
 impl Model for Mlp {
     type Fitted = FittedMlp;
     const INFO: ModelInfo = ModelInfo {
-        fused: &["bray-curtis", "keystoneness"],
+        fused: &["bray-curtis", "keystoneness", "euclidean", "mae"],
         source: "DKO: He, Klein, Levy, Wang, arXiv 2510.03359",
         ..ModelInfo::PROFILES
     };

@@ -1,0 +1,392 @@
+//! Sixteen numbers at once, on whatever the processor has: AVX-512, AVX2 with FMA, or plain code.
+//!
+//! All paths give the same bits: they do the same operations in the same order, product and sum are fused, and sixteen
+//! lanes are summed as a fixed tree of halves. `LACUNA_SIMD=avx512|avx2|portable` chooses a path, for tests.
+
+use std::sync::OnceLock;
+
+/// How many numbers a [`Chunk`] has.
+pub const LANES: usize = 16;
+
+/// Sixteen numbers, aligned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, align(64))]
+pub struct Chunk(pub [f32; LANES]);
+
+/// Sixteen zeros.
+pub const ZERO: Chunk = Chunk([0.0; LANES]);
+
+/// How many chunks hold so many numbers.
+pub fn chunks(numbers: usize) -> usize {
+    numbers.div_ceil(LANES)
+}
+
+/// Number `i` of a list of chunks.
+pub fn get(list: &[Chunk], i: usize) -> f32 {
+    list[i / LANES].0[i % LANES]
+}
+
+/// Sets number `i` of a list of chunks.
+pub fn set(list: &mut [Chunk], i: usize, value: f32) {
+    list[i / LANES].0[i % LANES] = value;
+}
+
+/// These numbers in so many chunks, with zeros behind them.
+pub fn packed(numbers: impl Iterator<Item = f32>, chunks: usize) -> Vec<Chunk> {
+    let mut list = vec![ZERO; chunks];
+    numbers.enumerate().for_each(|(i, x)| set(&mut list, i, x));
+    list
+}
+
+/// Which numbers of a row a cell wants: one bit each, and their places.
+pub struct Marks<'a> {
+    bits: Vec<u16>,
+    places: &'a [u32],
+}
+
+impl<'a> Marks<'a> {
+    /// These places of a row of so many chunks, ascending.
+    pub fn new(places: &'a [u32], chunks: usize) -> Self {
+        let mut bits = vec![0; chunks];
+        places.iter().for_each(|&j| bits[j as usize / LANES] |= 1 << (j as usize % LANES));
+        Self { bits, places }
+    }
+}
+
+/// Operations on sixteen numbers. A value of the type says that the processor has what they need.
+pub trait Lanes: Copy {
+    /// Sixteen numbers in registers.
+    type V: Copy;
+    /// The same number sixteen times.
+    fn splat(self, x: f32) -> Self::V;
+    /// From memory.
+    fn load(self, chunk: &Chunk) -> Self::V;
+    /// To memory.
+    fn store(self, v: Self::V, chunk: &mut Chunk);
+    /// a + b.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a · b + c, rounded once.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// |a|.
+    fn abs(self, a: Self::V) -> Self::V;
+    /// The sum of all lanes: halves added to each other until one is left.
+    fn sum(self, v: Self::V) -> f32;
+    /// The marked numbers of a row, one after the other, with zeros behind them. `out` has a chunk more than they need.
+    fn compact(self, row: &[Chunk], marks: &Marks<'_>, out: &mut [Chunk]);
+}
+
+/// Work that is the same on every path.
+pub trait Job {
+    /// What it gives.
+    type Out;
+    /// Does it. Has to be `#[inline(always)]`, so that it is compiled for the path.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Out;
+}
+
+/// A path through the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// AVX-512.
+    Avx512,
+    /// AVX2 and FMA.
+    Avx2,
+    /// Anything.
+    Portable,
+}
+
+impl Path {
+    /// The paths that this processor has, the best first.
+    pub fn available() -> Vec<Self> {
+        let mut paths = vec![];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("popcnt")
+            {
+                paths.push(Self::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                paths.push(Self::Avx2);
+            }
+        }
+        paths.push(Self::Portable);
+        paths
+    }
+
+    /// The best path, or the one that `LACUNA_SIMD` names, if the processor has it.
+    pub fn chosen() -> Self {
+        static CHOSEN: OnceLock<Path> = OnceLock::new();
+        *CHOSEN.get_or_init(|| {
+            let asked = std::env::var("LACUNA_SIMD").unwrap_or_default();
+            let available = Self::available();
+            let named = available.iter().find(|path| format!("{path:?}").eq_ignore_ascii_case(&asked));
+            *named.unwrap_or(&available[0])
+        })
+    }
+
+    /// Does the work on this path; on the portable one where the processor does not have it.
+    #[allow(unsafe_code)] // The dispatch: see the reason at each block.
+    pub fn run<J: Job>(self, job: J) -> J::Out {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the processor has what the function is compiled for, as was just looked up.
+            Self::Avx512 if Self::available().contains(&self) => unsafe { x86::avx512(job) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Self::Avx2 if Self::available().contains(&self) => unsafe { x86::avx2(job) },
+            _ => job.run(Portable),
+        }
+    }
+}
+
+/// Plain code.
+#[derive(Clone, Copy)]
+struct Portable;
+
+/// Halves added to each other until one number is left.
+#[inline(always)]
+fn tree(mut v: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        (0..half).for_each(|i| v[i] += v[i + half]);
+        half /= 2;
+    }
+    v[0]
+}
+
+/// The marked numbers, one by one.
+#[inline(always)]
+fn pick(row: &[Chunk], places: &[u32], out: &mut [Chunk]) {
+    out.fill(ZERO);
+    for (chunk, places) in out.iter_mut().zip(places.chunks(LANES)) {
+        chunk.0.iter_mut().zip(places).for_each(|(x, &j)| *x = get(row, j as usize));
+    }
+}
+
+impl Lanes for Portable {
+    type V = [f32; LANES];
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn load(self, chunk: &Chunk) -> Self::V {
+        chunk.0
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, chunk: &mut Chunk) {
+        chunk.0 = v;
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        a.map(f32::abs)
+    }
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        tree(v)
+    }
+    #[inline(always)]
+    fn compact(self, row: &[Chunk], marks: &Marks<'_>, out: &mut [Chunk]) {
+        pick(row, marks.places, out);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)] // Intrinsics: a token exists only in a function that is compiled for its path.
+mod x86 {
+    use super::{Chunk, Job, LANES, Lanes, Marks, ZERO, pick};
+    use core::arch::x86_64::*;
+
+    /// Made in [`avx512`] only.
+    #[derive(Clone, Copy)]
+    struct Avx512(());
+    /// Made in [`avx2`] only.
+    #[derive(Clone, Copy)]
+    struct Avx2(());
+
+    #[target_feature(enable = "avx512f,avx512dq,popcnt")]
+    pub fn avx512<J: Job>(job: J) -> J::Out {
+        job.run(Avx512(()))
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn avx2<J: Job>(job: J) -> J::Out {
+        job.run(Avx2(()))
+    }
+
+    impl Lanes for Avx512 {
+        type V = __m512;
+        #[inline(always)]
+        fn splat(self, x: f32) -> __m512 {
+            // SAFETY: the token says that the processor has AVX-512. So below.
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        fn load(self, chunk: &Chunk) -> __m512 {
+            // SAFETY: a chunk has 64 aligned bytes.
+            unsafe { _mm512_load_ps(chunk.0.as_ptr()) }
+        }
+        #[inline(always)]
+        fn store(self, v: __m512, chunk: &mut Chunk) {
+            // SAFETY: as for `load`.
+            unsafe { _mm512_store_ps(chunk.0.as_mut_ptr(), v) }
+        }
+        #[inline(always)]
+        fn add(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: see the token.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: see the token.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        fn abs(self, a: __m512) -> __m512 {
+            // SAFETY: see the token.
+            unsafe { _mm512_abs_ps(a) }
+        }
+        #[inline(always)]
+        fn sum(self, v: __m512) -> f32 {
+            // SAFETY: see the token. The halves are those of `tree`.
+            unsafe {
+                let eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+                sum_of_eight(eight)
+            }
+        }
+        #[inline(always)]
+        fn compact(self, row: &[Chunk], marks: &Marks<'_>, out: &mut [Chunk]) {
+            let wanted = marks.places.len();
+            assert!(row.len() == marks.bits.len() && out.len() > wanted.div_ceil(LANES));
+            let start = out.as_mut_ptr().cast::<f32>();
+            let mut n = 0;
+            for (chunk, &bits) in row.iter().zip(&marks.bits) {
+                // SAFETY: before each chunk at most `wanted` numbers are written, and `out` has room for sixteen more;
+                // a chunk has 64 aligned bytes.
+                unsafe {
+                    let kept = _mm512_maskz_compress_ps(bits, _mm512_load_ps(chunk.0.as_ptr()));
+                    _mm512_storeu_ps(start.add(n), kept);
+                }
+                n += bits.count_ones() as usize;
+            }
+            debug_assert_eq!(n, wanted);
+            out[wanted / LANES].0[wanted % LANES..].fill(0.0);
+            out[wanted / LANES + 1..].fill(ZERO);
+        }
+    }
+
+    /// Halves of eight, of four, of two.
+    #[inline(always)]
+    fn sum_of_eight(v: __m256) -> f32 {
+        // SAFETY: both tokens say that the processor has AVX.
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+
+    impl Lanes for Avx2 {
+        type V = [__m256; 2];
+        #[inline(always)]
+        fn splat(self, x: f32) -> Self::V {
+            // SAFETY: the token says that the processor has AVX2 and FMA. So below.
+            unsafe { [_mm256_set1_ps(x); 2] }
+        }
+        #[inline(always)]
+        fn load(self, chunk: &Chunk) -> Self::V {
+            let start = chunk.0.as_ptr();
+            // SAFETY: a chunk has 64 aligned bytes.
+            unsafe { [_mm256_load_ps(start), _mm256_load_ps(start.add(8))] }
+        }
+        #[inline(always)]
+        fn store(self, v: Self::V, chunk: &mut Chunk) {
+            let start = chunk.0.as_mut_ptr();
+            // SAFETY: as for `load`.
+            unsafe {
+                _mm256_store_ps(start, v[0]);
+                _mm256_store_ps(start.add(8), v[1]);
+            }
+        }
+        #[inline(always)]
+        fn add(self, a: Self::V, b: Self::V) -> Self::V {
+            // SAFETY: see the token.
+            unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
+        fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+            // SAFETY: see the token.
+            unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+        #[inline(always)]
+        fn abs(self, a: Self::V) -> Self::V {
+            // SAFETY: see the token.
+            unsafe {
+                let sign = _mm256_set1_ps(-0.0);
+                [_mm256_andnot_ps(sign, a[0]), _mm256_andnot_ps(sign, a[1])]
+            }
+        }
+        #[inline(always)]
+        fn sum(self, v: Self::V) -> f32 {
+            // SAFETY: see the token. The halves are those of `tree`.
+            sum_of_eight(unsafe { _mm256_add_ps(v[0], v[1]) })
+        }
+        #[inline(always)]
+        fn compact(self, row: &[Chunk], marks: &Marks<'_>, out: &mut [Chunk]) {
+            pick(row, marks.places, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lacuna_sdk::rand::RngExt;
+    use lacuna_sdk::testing::context;
+
+    /// Every operation once, to numbers of very different sizes.
+    struct All<'a>(&'a [Chunk; 3], &'a Marks<'a>, &'a [Chunk]);
+
+    impl Job for All<'_> {
+        type Out = (Vec<Chunk>, f32);
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> Self::Out {
+            let [a, b, c] = self.0.each_ref().map(|chunk| l.load(chunk));
+            let mut out = vec![ZERO; 2];
+            l.store(l.add(l.splat(0.1), l.abs(l.fma(a, b, c))), &mut out[0]);
+            let mut picked = vec![Chunk([7.0; LANES]); chunks(self.1.places.len()) + 1];
+            l.compact(self.2, self.1, &mut picked);
+            out.extend(picked);
+            (out, l.sum(a))
+        }
+    }
+
+    #[test]
+    fn every_path_gives_the_same_bits() {
+        let mut stream = context(5).stream(0);
+        let mut number = || stream.random_range(-1.0f32..1.0) * 10f32.powi(stream.random_range(-6..6));
+        for wanted in [0, 1, 15, 16, 17, 40] {
+            let [a, b, c] = [(); 3].map(|()| Chunk(std::array::from_fn(|_| number())));
+            let row: Vec<Chunk> = (0..5).map(|_| Chunk(std::array::from_fn(|_| number()))).collect();
+            let places: Vec<u32> = (0..wanted).map(|i| i * 2 - i % 2).collect();
+            let marks = Marks::new(&places, row.len());
+            let run = |path: Path| path.run(All(&[a, b, c], &marks, &row));
+            let expected = run(Path::Portable);
+            for (i, &j) in places.iter().enumerate() {
+                assert_eq!(get(&expected.0[2..], i), get(&row, j as usize));
+            }
+            for path in Path::available() {
+                assert_eq!(run(path), expected, "{path:?}");
+            }
+        }
+    }
+}
