@@ -262,6 +262,12 @@ pub struct Measure {
 }
 
 impl Measure {
+    /// Its formula, if the model screens it without writing profiles.
+    fn fused_formula(&self, shot: &Shot<'_>) -> Option<&str> {
+        let offered = |formula: &&String| shot.model.fitted.info().fused.contains(formula);
+        self.formula.as_ref().filter(offered).filter(|_| !generic_only()).map(String::as_str)
+    }
+
     /// For the manifest of the impacts.
     fn describe(&self, impact: &Impact) -> Json {
         json!({ "column": self.column, "metric": impact.call.full_name(), "with": impact.call.params.written,
@@ -289,6 +295,11 @@ impl Shot<'_> {
     /// The impacts of these knockouts, one list for each metric. Evaluations call this for baselines.
     pub fn impacts(&self, knockouts: &Knockouts) -> Result<Vec<Vec<f32>>> {
         impacts::compute(self, knockouts, &|_| ())
+    }
+
+    /// Whether the model screens some impact without writing profiles.
+    fn is_fused(&self) -> bool {
+        self.measures.iter().any(|measure| measure.fused_formula(self).is_some())
     }
 
     /// The knockouts that a strategy proposes for some cells in a round, in the order of results.

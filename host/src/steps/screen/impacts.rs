@@ -16,8 +16,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const CELLS_AT_ONCE: usize = 64;
 /// A part is closed at the first such block boundary behind this many rows.
 const ROWS_OF_A_PART: usize = 1 << 17;
-/// Rows that one task predicts at once.
-const ROWS_OF_A_TASK: usize = 512;
+/// Rows that are predicted at once.
+const ROWS_AT_ONCE: usize = 512;
+/// Rows of one task where the model screens without profiles: many cells, which then share what it reads.
+const ROWS_OF_A_FUSED_TASK: usize = 1 << 15;
 
 /// Writes the parts and, last, the manifest. Parts that are there already are kept.
 pub fn write_parts(shot: &Shot<'_>, strategy: &Strategy, dir: &Path) -> Result<Json> {
@@ -138,7 +140,7 @@ pub fn compute(
     knockouts: &Knockouts,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<Vec<f32>>> {
-    let tasks = tasks(knockouts);
+    let tasks = tasks(knockouts, if shot.is_fused() { ROWS_OF_A_FUSED_TASK } else { ROWS_AT_ONCE });
     let finished = AtomicUsize::new(0);
     let done: Vec<Vec<Vec<f32>>> = tasks
         .par_iter()
@@ -157,13 +159,13 @@ pub fn compute(
     Ok((0..shot.measures.len()).map(column).collect())
 }
 
-/// Rows of at most [`ROWS_OF_A_TASK`] knockouts.
-fn tasks(knockouts: &Knockouts) -> Vec<Range<usize>> {
+/// Cuts the knockouts into pieces of at most so many rows, between cells where that is possible.
+fn tasks(knockouts: &Knockouts, most: usize) -> Vec<Range<usize>> {
     let mut tasks: Vec<Range<usize>> = vec![];
     for (_, run) in knockouts.by_cell() {
-        for piece in blocks(run.len(), ROWS_OF_A_TASK).map(|b| run.start + b.start..run.start + b.end) {
+        for piece in blocks(run.len(), most).map(|b| run.start + b.start..run.start + b.end) {
             match tasks.last_mut() {
-                Some(last) if piece.end - last.start <= ROWS_OF_A_TASK => last.end = piece.end,
+                Some(last) if piece.end - last.start <= most => last.end = piece.end,
                 _ => tasks.push(piece),
             }
         }
@@ -188,6 +190,15 @@ fn task_impacts(
     if let Some(impacts) = fused(shot, measure, task)? {
         return Ok(impacts);
     }
+    let mut impacts = Vec::with_capacity(task.len());
+    for rows in tasks(task, ROWS_AT_ONCE) {
+        impacts.extend(generic(shot, measure, &task.select(rows), buffers)?);
+    }
+    Ok(impacts)
+}
+
+/// Predicts all profiles, and measures them.
+fn generic(shot: &Shot<'_>, measure: &Measure, task: &Knockouts, buffers: &mut Buffers) -> Result<Vec<f32>> {
     let genes = shot.cells.n_genes();
     // Each cell as it is comes before its knockouts, so that the model sums up the cell once.
     let runs = task.by_cell();
@@ -234,15 +245,9 @@ pub fn generic_only() -> bool {
 
 /// The model's own way, if it has one for this formula.
 fn fused(shot: &Shot<'_>, measure: &Measure, task: &Knockouts) -> Result<Option<Vec<f32>>> {
-    let Some(formula) = measure.formula.as_ref().filter(|f| shot.model.fitted.info().fused.contains(f))
-    else {
-        return Ok(None);
-    };
-    if generic_only() {
-        return Ok(None);
-    }
+    let Some(formula) = measure.fused_formula(shot) else { return Ok(None) };
     let mut impacts = vec![f32::NAN; task.len()];
-    let how = (formula.as_str(), measure.against.word(), shot.screen.anchor);
+    let how = (formula, measure.against.word(), shot.screen.anchor);
     let offered = shot.model.fitted.screen(shot.host, shot.cells, task, how, &mut impacts)?;
     Ok(offered.then_some(impacts))
 }
@@ -301,8 +306,8 @@ mod tests {
         for (cell, rows) in [(0, 100), (1, 300), (2, 300), (3, 1200), (4, 1)] {
             (0..rows).for_each(|g| k.push(cell, &[g], &[0.0]));
         }
-        let tasks = tasks(&k);
-        assert!(tasks.iter().all(|t| t.len() <= ROWS_OF_A_TASK));
+        let tasks = tasks(&k, 512);
+        assert!(tasks.iter().all(|t| t.len() <= 512));
         assert!(tasks.windows(2).all(|w| w[0].end == w[1].start));
         assert_eq!((tasks[0].start, tasks[tasks.len() - 1].end), (0, k.len()));
         assert!(tasks.len() <= 6, "{tasks:?}");
