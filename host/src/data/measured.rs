@@ -24,14 +24,14 @@ pub struct Perturbation {
 /// How the values of an annotation are read as perturbations.
 #[derive(Debug, Clone, Default)]
 pub struct LabelRules {
-    /// The values that mean a control; where there are none, the words of [`CONTROL_WORDS`].
+    /// The values that mean a control; where there are none, the words of published data.
     pub control: Vec<String>,
     /// The genes behind values that do not name them.
     pub targets: BTreeMap<String, Vec<String>>,
 }
 
 /// Values that mean a control in published data, whatever their case.
-pub const CONTROL_WORDS: [&str; 8] =
+const CONTROL_WORDS: [&str; 8] =
     ["control", "ctrl", "non-targeting", "nt", "unperturbed", "wt", "wild-type", "wildtype"];
 
 impl LabelRules {
