@@ -38,7 +38,9 @@ fn draws(page: &Path) {
 fn a_labs_models_of_measured_perturbations_are_built_checked_and_scored() {
     let folder = root().join("examples/perturb-seq");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("perturb-seq");
-    succeed(cargo_in(&folder, &["build", "--quiet", "--locked"], &target).output().unwrap());
+    for command in ["build", "test"] {
+        succeed(cargo_in(&folder, &[command, "--quiet", "--locked"], &target).output().unwrap());
+    }
     let profile = bin_dir().file_name().unwrap().to_str().unwrap().to_string();
     let library = target.join(profile).join(library_name("perturb_seq"));
     let said = succeed(lacuna(&["plugin", "check"]).arg(&library).output().unwrap());

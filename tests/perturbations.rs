@@ -40,6 +40,9 @@ const STEPS: &str = r#"
 [steps.ridge]
 use = "linear"
 train = "singles"
+[steps.ranked]
+use = "py-ranked"
+train = "singles"
 [steps.measured-screen]
 use = "screen"
 model = "measured"
@@ -53,7 +56,7 @@ cells = "wild-type"
 knockouts = "each-expressed-gene"
 [steps.singles-scores]
 use = "evaluate"
-models = ["measured", "coupled", "ridge"]
+models = ["measured", "coupled", "ridge", "ranked"]
 truth = "singles"
 metrics = ["py-nearest", "pearson", "spearman"]
 [steps.doubles-scores]
@@ -146,6 +149,19 @@ fn what_does_not_fit_a_models_answers_is_a_problem_of_the_pipeline() {
             "`keystoneness` compares profiles, not effects",
         ),
         (
+            "[steps.x]\nuse = \"evaluate\"\nmodels = [\"ranked\"]\ntruth = \"singles\"\nmetrics = [\"bray-curtis\"]\n\
+             [steps.ranked]\nuse = \"py-ranked\"\ntrain = \"world\"",
+            "`bray-curtis` compares profiles, not effects",
+        ),
+        (
+            "[steps.x]\nuse = \"evaluate\"\nmodels = [\"coupled\"]\ntruth = \"singles\"\nmetrics = [\"mae\"]",
+            "`mae` compares sizes, and the gene scores of `coupled` have a unit of their own",
+        ),
+        (
+            "[steps.x]\nuse = \"prepare\"\nfrom = \"world\"\nperturbation = { column = \"perturbation\", targets = { G001 = [] } }",
+            "`targets` names no gene for `G001`",
+        ),
+        (
             "[steps.x]\nuse = \"prepare\"\nfrom = \"world\"\nperturbation = { colum = \"perturbation\" }",
             "`perturbation` of step `x` has no key `colum`",
         ),
@@ -195,5 +211,103 @@ fn labels_that_cannot_be_read_are_said_with_what_there_is() {
         assert_eq!(output.status.code(), Some(code), "{value}: {}", text(&output.stderr));
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
         assert!(said.contains(expected), "{value}: {said}");
+    }
+}
+
+/// The console's lines of a run in a folder of its own, or in one that has run before.
+fn run(project: &Path, path: &std::ffi::OsStr) -> (String, String) {
+    let output = lacuna(&["run"]).arg(project).env("PATH", path).output().unwrap();
+    let steps = text(&output.stderr);
+    (succeed(output), steps)
+}
+
+#[test]
+fn who_learned_from_what_it_is_compared_with_is_named_and_gets_no_verdict() {
+    let Some(path) = python_path() else { return };
+    let parts = "[steps.parts]\nuse = \"split\"\nfrom = \"singles\"\ntest = 0.5\nvalidation = 0\n";
+    let held = "learned from cells with 10 of the perturbations that it is compared with";
+    let cells = |n: usize| format!("learned from {n} of the perturbed cells that it is compared with");
+    let cases = [
+        // Other cells of the same perturbations.
+        ("use = \"py-measured\"\ntrain = \"parts.train\"", "parts.test", "[]", held.to_string()),
+        // As validation cells, and as cells whose labels nobody read.
+        (
+            "use = \"py-measured\"\ntrain = \"parts.train\"\nvalidation = \"parts.test\"",
+            "parts.test",
+            "[]",
+            "of the perturbed cells".into(),
+        ),
+        ("use = \"linear\"\ntrain = \"world\"", "singles", "[]", cells(400)),
+        // A baseline.
+        (
+            "use = \"linear\"\ntrain = \"singles\"",
+            "singles",
+            "[\"py-measured\", \"null\"]",
+            format!("py-measured {}", cells(400)),
+        ),
+    ];
+    for (model, truth, baselines, expected) in cases {
+        let steps = format!(
+            "{parts}[steps.m]\n{model}\n[steps.scores]\nuse = \"evaluate\"\nmodels = [\"m\"]\ntruth = \"{truth}\"\n\
+             metrics = [\"pearson\"]\nbaselines = {baselines}\n"
+        );
+        let project = project(&pipeline(&steps));
+        let (said, steps) = run(project.path(), &path);
+        assert!(steps.contains(&expected), "{model}: {steps}");
+        assert!(!said.contains("beats every") && !said.contains("`m` beats"), "{model}: {said}");
+    }
+}
+
+#[test]
+fn other_labels_are_other_cells() {
+    let with = |perturbation: &str| {
+        format!(
+            "format = 1\nname = \"labels\"\nseed = 3\n[steps.world]\nuse = \"grn\"\nwith = {{ cells = 60, genes = 20, \
+             regulators = 8, absent_genes = 2, measured_genes = 3, measured_cells = 20 }}\n[steps.cells]\nuse = \"prepare\"\n\
+             from = \"world\"\n{perturbation}\n[steps.model]\nuse = \"linear\"\ntrain = \"cells\"\n[steps.screen]\nuse = \
+             \"screen\"\nmodel = \"model\"\ncells = \"cells\"\nknockouts = \"each-expressed-gene\"\nimpact = \"bray-curtis\"\n"
+        )
+    };
+    let path = std::env::var_os("PATH").unwrap();
+    let used = project("");
+    for (perturbation, learned) in [
+        ("", "fitted to 120 cells"),
+        ("perturbation = \"perturbation\"", "fitted to 60 cells"),
+        ("perturbation = { column = \"nperts\", control = \"1\" }", "fitted to 60 cells"),
+        ("", "fitted to 120 cells"),
+    ] {
+        std::fs::write(used.path().join("pipeline.toml"), with(perturbation)).unwrap();
+        let fresh = project(&with(perturbation));
+        let model = |folder: &Path| {
+            let (_, steps) = run(folder, &path);
+            assert!(steps.contains(learned), "{perturbation}: {steps}");
+            std::fs::read(folder.join("runs/labels/steps/model/model.safetensors")).unwrap()
+        };
+        assert!(model(used.path()) == model(fresh.path()), "{perturbation}");
+    }
+}
+
+#[test]
+fn without_controls_nothing_is_predicted_and_labelled_baselines_find_labels_in_any_order() {
+    let Some(path) = python_path() else { return };
+    let scores = |more: &str| {
+        format!("[steps.scores]\nuse = \"evaluate\"\ntruth = \"doubles\"\nmetrics = [\"pearson\"]\n{more}\n")
+    };
+    let none = "[steps.none]\nuse = \"prepare\"\nfrom = \"cells\"\nwhere = { nperts = 1 }\n";
+    let steps = format!("{none}{}", scores("models = [\"coupled\"]\ncells = \"none\""));
+    let output = lacuna(&["run"]).arg(project(&pipeline(&steps)).path()).env("PATH", &path).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("there are no control cells to predict in"),
+        "{}",
+        text(&output.stderr)
+    );
+    for models in ["[\"coupled\", \"measured\"]", "[\"measured\", \"coupled\"]"] {
+        let steps = scores(&format!("models = {models}\nbaselines = [\"py-measured\"]"));
+        let project = project(&pipeline(&steps));
+        run(project.path(), &path);
+        let found =
+            std::fs::read_to_string(project.path().join("runs/perturbed/steps/scores/scores.csv")).unwrap();
+        assert!(found.contains("doubles,py-measured,pearson,perturbations,"), "{found}");
     }
 }

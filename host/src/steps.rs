@@ -18,6 +18,7 @@ pub use screen::{Screen, generic_only, null_profile};
 pub use simulate::Simulate;
 pub use split::Split;
 
+use crate::data::Cells;
 use crate::pipeline::{Call, Input, Keys, PortType, Table};
 use crate::plugin::{Component, Kind, Plugin, ProgressSink, Services};
 use crate::run::{Outputs, StepCx};
@@ -208,6 +209,17 @@ impl Action {
             Self::Split(split) => split.run(cx),
             Self::Screen(_) | Self::Evaluate(_) | Self::Report(_) => Ok(Outputs::default()),
         }
+    }
+}
+
+/// Cells that are known to be perturbed are easily taken for wild-type ones.
+fn warn_of_perturbed(cells: &Cells, done: &str, host: &Services) {
+    let perturbed = cells.len() - cells.controls().len();
+    if perturbed > 0 {
+        host.warn(format!(
+            "{perturbed} of the {} cells are perturbed, and are {done} as they are: choose the controls in `prepare`",
+            cells.len()
+        ));
     }
 }
 

@@ -179,7 +179,7 @@ class Metric(Component):
 
     kind = "metric"
     capabilities = (
-        "shape needs low high direction vectors symmetric identity chance formula source".split()
+        "shape needs low high direction vectors signed scale_free symmetric identity chance formula source".split()
     )
     shape = "row"
     """``row``, ``population`` or ``panel``: what is scored at once."""
@@ -189,6 +189,10 @@ class Metric(Component):
     """``lower`` (an error), ``higher`` (an agreement) or ``none``."""
     vectors = False
     """Whether it compares any two vectors, not profiles only."""
+    signed = False
+    """Whether numbers below 0 mean something to it, as those of effects have."""
+    scale_free = False
+    """Whether all of ``after`` may be multiplied by the same positive number, as gene scores."""
     symmetric = True
     identity = 0.0
     """The score when before equals after."""

@@ -205,7 +205,8 @@ pub struct Training<'a> {
     /// Cells held out to choose the best state.
     pub validation: Option<Cells<'a>>,
     /// The measured perturbation of each training cell, for a model that [needs](ModelInfo::needs_labels) it: row i
-    /// is cell i, whatever its [`cell`](crate::Knockout::cell) says; no genes means control.
+    /// is cell i, whatever its [`cell`](crate::Knockout::cell) says; no genes means control. Levels are 0 unless the
+    /// model understands [any](Levels::Any).
     pub perturbations: Option<Knockouts<'a>>,
     /// The same for the validation cells.
     pub validation_perturbations: Option<Knockouts<'a>>,
@@ -258,8 +259,9 @@ pub enum Answers {
     Means,
     /// Profiles sampled from the population.
     Samples,
-    /// One signed score for each gene, above 0 where the gene is expected to rise. Scores are on no scale; only their
-    /// order and their sign mean something. A knockout without genes scores 0 everywhere.
+    /// One signed score for each gene, above 0 where the gene is expected to rise. All scores of a model are on one
+    /// scale, whose unit is its own: they are compared with each other, and with effects by metrics that are free of
+    /// scale. A knockout without genes scores 0 everywhere.
     GeneScores,
 }
 
@@ -270,7 +272,7 @@ pub enum Scale {
     Closed,
     /// Counts or concentrations; the host closes them.
     Counts,
-    /// log(1 + 10,000 p) of the share p of each gene.
+    /// log(1 + 10,000 p) of the share p of each gene; of a population the mean over its cells.
     Log1pCp10k,
 }
 
@@ -459,7 +461,9 @@ pub struct Comparison<'a> {
     /// Control cells × genes.
     pub controls: Option<ArrayView2<'a, f32>>,
     /// A panel of perturbations, for a metric of the shape [`Panel`](Shape::Panel): before has the measured effect of
-    /// each, perturbations × genes, after the predicted one; these are their targets.
+    /// each, perturbations × genes, after the predicted one; these are their targets. An effect is the difference of
+    /// the means of log(1 + 10,000 p) over perturbed and control cells, or gene scores; 0 at the perturbation's own
+    /// targets.
     pub panel: Option<Knockouts<'a>>,
 }
 
@@ -547,6 +551,10 @@ pub struct MetricInfo {
     /// Whether it compares any two vectors, not profiles only: all cells laid end to end, a gene over the cells,
     /// impacts. False for a metric whose scale depends on a profile's sum, or grows with the length.
     pub vectors: bool,
+    /// Whether numbers below 0 mean something to it, as those of effects have. False for a metric of shares.
+    pub signed: bool,
+    /// Whether all of `after` may be multiplied by the same positive number, as gene scores on a scale of their own.
+    pub scale_free: bool,
     /// Whether before and after may be exchanged.
     pub symmetric: bool,
     /// The score when before equals after.
@@ -567,6 +575,8 @@ impl MetricInfo {
         range: (0.0, f64::INFINITY),
         direction: Direction::LowerIsBetter,
         vectors: false,
+        signed: false,
+        scale_free: false,
         symmetric: true,
         identity: Some(0.0),
         chance: None,
@@ -579,6 +589,8 @@ impl MetricInfo {
         range: (-1.0, 1.0),
         direction: Direction::HigherIsBetter,
         vectors: true,
+        signed: true,
+        scale_free: true,
         identity: Some(1.0),
         chance: Some(0.0),
         ..Self::ERROR

@@ -79,7 +79,8 @@ pub fn metric<C: Metric>() -> Value {
     let finite = |x: f64| x.is_finite().then_some(x);
     let capabilities = json!({
         "shape": shape, "needs": needs, "low": finite(info.range.0), "high": finite(info.range.1),
-        "direction": direction, "vectors": info.vectors, "symmetric": info.symmetric, "identity": info.identity,
+        "direction": direction, "vectors": info.vectors,
+        "signed": info.signed, "scale_free": info.scale_free, "symmetric": info.symmetric, "identity": info.identity,
         "chance": info.chance, "formula": info.formula, "source": info.source,
     });
     entry::<C>("metric", capabilities)

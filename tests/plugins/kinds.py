@@ -78,6 +78,26 @@ class Coupled(Saved):
             return Scores(np.nan_to_num(np.corrcoef(log_cp10k(training.cells).T)))
 
 
+class Ranks(Array):
+    "Shares by the place among the genes that are left: what is lost moves all later genes."
+
+    def predict(self, query, out, cx):
+        for i in range(len(query.knockouts)):
+            kept = np.setdiff1d(query.cells.assemblage(query.knockouts.cell[i]), query.knockouts.genes(i))
+            out[i] = 0
+            out[i, kept] = np.arange(1, len(kept) + 1) / max(len(kept) * (len(kept) + 1) / 2, 1)
+
+
+class Ranked(Saved):
+    "Shares by the place among the expressed genes"
+
+    id = "py-ranked"
+    fitted = Ranks
+
+    def fit(self, training, cx):
+        return Ranks(np.zeros(1))
+
+
 class Sampled(Coupled):
     "Says that it answers with samples"
 
@@ -93,6 +113,7 @@ class Nearest(lacuna.Metric):
     needs = ["before", "after", "panel"]
     direction = "higher"
     high = 1.0
+    scale_free = True
     symmetric = False
     identity = None
 
@@ -108,4 +129,4 @@ class Nearest(lacuna.Metric):
 
 
 if __name__ == "__main__":
-    lacuna.run("kinds", [Measured, Coupled, Sampled, Nearest])
+    lacuna.run("kinds", [Measured, Coupled, Ranked, Sampled, Nearest])

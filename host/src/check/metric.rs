@@ -65,6 +65,29 @@ pub const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    required("scores numbers below 0, and on any scale, if it says so", |bench| {
+        with_metric(bench, |bench, metric, info| {
+            let rows = Rows::of(bench, 9);
+            let even = 1.0 / rows.genes.max(1) as f32;
+            let signed = |rows: Rows| match info.signed && info.shape == Shape::Row {
+                true => rows.changed(|x| x - even, |x| x - even),
+                false => rows,
+            };
+            let one = signed(Rows::of(bench, 9)).score(bench, metric, info, false)?;
+            ensure!(
+                one.iter().any(|s| !s.is_nan()),
+                "it has no score for vectors of numbers above and below 0"
+            );
+            if info.scale_free {
+                let scaled = signed(rows).changed(|x| x, |x| 4.0 * x).score(bench, metric, info, false)?;
+                for (a, b) in one.iter().zip(&scaled) {
+                    let same = a.is_nan() && b.is_nan() || (a - b).abs() < TOLERANCE;
+                    ensure!(same, "it says that scale does not matter, and {a} becomes {b} with it");
+                }
+            }
+            Ok(())
+        })
+    }),
     required("scores each row by itself", |bench| {
         if bench.component.metric_info().shape == Shape::Panel {
             return skipped("it scores panels");
@@ -214,6 +237,12 @@ impl Rows {
 
     fn equal(self) -> Self {
         Self { after: self.before.clone(), ..self }
+    }
+
+    fn changed(mut self, before: impl Fn(f32) -> f32, after: impl Fn(f32) -> f32) -> Self {
+        self.before.iter_mut().for_each(|x| *x = before(*x));
+        self.after.iter_mut().for_each(|x| *x = after(*x));
+        self
     }
 
     fn only(&self, chosen: &[usize]) -> Self {

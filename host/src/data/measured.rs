@@ -15,7 +15,7 @@ pub struct Measured {
 /// A perturbation that was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Perturbation {
-    /// As the annotation calls it.
+    /// Its genes joined by `+`, or `control`; as the annotation calls it where it names no genes of the data.
     pub label: String,
     /// The genes that it hit; none for controls. `None` where the label names no genes of the data.
     pub targets: Option<Vec<String>>,
@@ -24,22 +24,27 @@ pub struct Perturbation {
 /// How the values of an annotation are read as perturbations.
 #[derive(Debug, Clone, Default)]
 pub struct LabelRules {
-    /// The values that mean a control; where there are none, the words of [`CONTROL_WORDS`].
+    /// The values that mean a control; where there are none, the words of published data.
     pub control: Vec<String>,
     /// The genes behind values that do not name them.
     pub targets: BTreeMap<String, Vec<String>>,
 }
 
 /// Values that mean a control in published data, whatever their case.
-pub const CONTROL_WORDS: [&str; 8] =
+const CONTROL_WORDS: [&str; 8] =
     ["control", "ctrl", "non-targeting", "nt", "unperturbed", "wt", "wild-type", "wildtype"];
+
+fn is_control_word(label: &str) -> bool {
+    CONTROL_WORDS.contains(&label.to_lowercase().as_str())
+}
 
 impl LabelRules {
     fn is_control(&self, label: &str) -> bool {
         if self.control.is_empty() {
-            return CONTROL_WORDS.contains(&label.to_lowercase().as_str());
+            is_control_word(label)
+        } else {
+            self.control.iter().any(|word| word == label)
         }
-        self.control.iter().any(|word| word == label)
     }
 
     /// The targets of a label: as told, or a gene's name, or several joined by `+` (GEARS, whose `ctrl` is no
@@ -55,8 +60,11 @@ impl LabelRules {
             return Some(vec![label.into()]);
         }
         let split = |by: char| -> Option<Vec<String>> {
-            let parts: Vec<&str> = label.split(by).filter(|part| !self.is_control(part)).collect();
-            let known = label.contains(by) && parts.iter().all(|part| genes.contains_key(part));
+            // The partner of a single perturbation, as in `A+ctrl`, is no gene, whatever else means a control.
+            let is_gene = |part: &&str| !self.is_control(part) && !is_control_word(part);
+            let parts: Vec<&str> = label.split(by).filter(is_gene).collect();
+            let known =
+                label.contains(by) && !parts.is_empty() && parts.iter().all(|p| genes.contains_key(p));
             known.then(|| parts.into_iter().map(String::from).collect())
         };
         split('+').or_else(|| split('_'))
@@ -64,22 +72,22 @@ impl LabelRules {
 }
 
 impl Measured {
-    /// Reads the labels of cells, one each. Targets stand in the order of the genes, each once.
+    /// Reads the labels of cells, one each. Labels of the same targets, such as `A+B` and `B+A`, are one perturbation;
+    /// targets stand in the order of the genes, each once.
     pub fn read(labels: &[String], gene_names: &[String], rules: &LabelRules) -> Self {
         let genes: HashMap<&str, usize> =
             gene_names.iter().enumerate().map(|(j, name)| (name.as_str(), j)).collect();
-        let mut number: BTreeMap<&String, u32> = labels.iter().map(|label| (label, 0)).collect();
-        let mut kinds = vec![];
-        for (label, number) in &mut number {
-            *number = kinds.len() as u32;
-            let mut targets = rules.targets_of(label, &genes);
-            if let Some(targets) = &mut targets {
-                targets.sort_by_key(|name| genes.get(name.as_str()).copied());
-                targets.dedup();
-            }
-            kinds.push(Perturbation { label: (*label).clone(), targets });
+        let mut found: BTreeMap<&String, Perturbation> = BTreeMap::new();
+        for label in labels {
+            found.entry(label).or_insert_with(|| Perturbation::read(label, &genes, rules));
         }
-        Self { kinds, of: labels.iter().map(|label| number[label]).collect() }
+        let mut kinds: Vec<Perturbation> = found.values().cloned().collect();
+        kinds.sort_by(|a, b| a.label.cmp(&b.label));
+        kinds.dedup();
+        let number = |label: &String| kinds.iter().position(|kind| *kind == found[label]);
+        let numbers: BTreeMap<&String, u32> =
+            found.keys().map(|label| (*label, number(label).unwrap_or(0) as u32)).collect();
+        Self { of: labels.iter().map(|label| numbers[label]).collect(), kinds }
     }
 
     /// These cells.
@@ -107,6 +115,20 @@ impl Measured {
 }
 
 impl Perturbation {
+    fn read(label: &str, genes: &HashMap<&str, usize>, rules: &LabelRules) -> Self {
+        let mut targets = rules.targets_of(label, genes);
+        if let Some(targets) = &mut targets {
+            targets.sort_by_key(|name| genes.get(name.as_str()).copied());
+            targets.dedup();
+        }
+        let label = match targets.as_deref() {
+            None => label.into(),
+            Some([]) => "control".into(),
+            Some(targets) => targets.join("+"),
+        };
+        Self { label, targets }
+    }
+
     /// Whether nothing was perturbed.
     pub fn is_control(&self) -> bool {
         self.targets.as_ref().is_some_and(Vec::is_empty)
@@ -177,6 +199,17 @@ mod tests {
             None,
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn labels_of_the_same_genes_are_one_perturbation() {
+        let labels = ["A+ctrl", "ctrl+A", "B+A", "A+B", "ctrl", "NT", "x"].map(String::from);
+        let measured = Measured::read(&labels, &["A", "B"].map(String::from), &LabelRules::default());
+        let names: Vec<&str> = (0..labels.len()).map(|i| measured.of_cell(i).label.as_str()).collect();
+        assert_eq!(names, ["A", "A", "A+B", "A+B", "control", "control", "x"]);
+        let cells: Vec<_> =
+            measured.cells_by_perturbation().into_iter().map(|(p, cells)| (&*p.label, cells)).collect();
+        assert_eq!(cells, [("A", vec![0, 1]), ("A+B", vec![2, 3])]);
     }
 
     #[test]

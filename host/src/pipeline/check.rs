@@ -2,7 +2,7 @@
 
 use super::diagnostics::Diagnostic;
 use super::plan::Plan;
-use crate::pipeline::Input;
+use crate::pipeline::{Call, Input};
 use crate::plugin::{Answers, ModelInfo};
 use crate::steps::{Action, Evaluate, Screen};
 
@@ -126,6 +126,19 @@ fn check_evaluation(plan: &Plan, step: usize, evaluate: &Evaluate, problems: &mu
             problems.push(
                 Diagnostic::error(input.at.clone(), title)
                     .help("evaluate its screen against a truth instead"),
+            );
+        }
+    }
+    for (_, name, _) in models(plan, step, &["models"]).iter().filter(|m| m.2.answers == Answers::GeneScores)
+    {
+        let bound = |call: &&Call| !evaluate.is_mapping() && !call.component.metric_info().scale_free;
+        for call in evaluate.metrics().iter().filter(bound) {
+            let title = format!(
+                "`{}` compares sizes, and the gene scores of `{name}` have a unit of their own",
+                call.name
+            );
+            problems.push(
+                Diagnostic::error(call.at.clone(), title).help("a correlation fits, or a metric of panels"),
             );
         }
     }

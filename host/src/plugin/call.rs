@@ -106,7 +106,9 @@ impl Plugin {
     /// Makes a metric.
     pub fn metric(&self, component: &Component, params: &str, host: &Services) -> Result<Metric> {
         let (inner, name) = self.made(component, params, host, |m| m.metric(), remote::metric)?;
-        Ok(Metric { inner, name })
+        let info = component.metric_info();
+        let range = (info.low.unwrap_or(f64::NEG_INFINITY), info.high.unwrap_or(f64::INFINITY));
+        Ok(Metric { inner, name, range })
     }
 }
 
@@ -325,6 +327,21 @@ impl Fitted {
         Ok(())
     }
 
+    /// The answers of a model whose scale is log1p(10⁴ p), as they are.
+    pub fn logs(&self, host: &Services, cells: &Cells, knockouts: &Knockouts, out: &mut [f32]) -> Result<()> {
+        self.ask(host, cells, knockouts, out, None)?;
+        let genes = cells.n_genes().max(1);
+        match out.iter().position(|x| !x.is_finite() || *x < 0.0) {
+            None => Ok(()),
+            Some(at) => Err(anyhow::anyhow!(
+                "expected a number of 0 or more, found {} for gene {}",
+                out[at],
+                cells.var.names[at % genes]
+            )
+            .context(self.whose(at / genes, cells, knockouts))),
+        }
+    }
+
     fn ask(
         &self,
         host: &Services,
@@ -508,6 +525,8 @@ fn check_knockouts(cells: &Cells, k: &Knockouts) -> Result<()> {
 pub struct Metric {
     inner: abi::MetricBox,
     name: String,
+    /// The declared range.
+    range: (f64, f64),
 }
 
 #[derive(Clone, Copy)]
@@ -578,6 +597,12 @@ impl Metric {
         )?;
         if let Some(i) = scores.iter().position(|s| s.is_infinite()) {
             bail!("{}: expected a finite score or none, found {} for row {}", self.name, scores[i], i + 1);
+        }
+        let (low, high) = self.range;
+        let slack = 1e-6 * (1.0 + high.min(1e6).abs());
+        if let Some(i) = scores.iter().position(|s| *s < low - slack || *s > high + slack) {
+            let score = scores[i];
+            bail!("{}: it declares scores from {low} to {high}, and scored row {} {score}", self.name, i + 1);
         }
         Ok(scores)
     }

@@ -175,6 +175,10 @@ pub struct MetricInfo {
     pub direction: String,
     /// Whether it compares any two vectors, not profiles only.
     pub vectors: bool,
+    /// Whether numbers below 0 mean something to it.
+    pub signed: bool,
+    /// Whether what is compared may be on a scale of its own.
+    pub scale_free: bool,
     /// Whether before and after may be exchanged.
     pub symmetric: bool,
     /// The score when before equals after.

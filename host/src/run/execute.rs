@@ -455,7 +455,7 @@ impl StepSummary {
     }
 }
 
-/// A hash of all that is in cells: values, names, annotations, ids, library sizes.
+/// A hash of all that is in cells: values, names, annotations, ids, library sizes, measured perturbations.
 fn digest(cells: &Cells) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &mut dyn Iterator<Item = u8>| {
@@ -468,6 +468,10 @@ fn digest(cells: &Cells) -> String {
     part(&mut cells.x.offsets.iter().flat_map(|v| v.to_le_bytes()));
     part(&mut cells.ids.iter().flat_map(|v| v.to_le_bytes()));
     part(&mut cells.library.iter().flat_map(|v| v.to_le_bytes()));
+    if let Some(measured) = &cells.measured {
+        part(&mut format!("{:?}", measured.kinds).into_bytes().into_iter());
+        part(&mut measured.of.iter().flat_map(|kind| kind.to_le_bytes()));
+    }
     for frame in [&cells.obs, &cells.var] {
         part(&mut frame.names.join("\n").into_bytes().into_iter());
         for column in &frame.columns {

@@ -127,6 +127,11 @@ impl Evaluate {
         matches!(self.subject, Subject::Mapping { .. })
     }
 
+    /// Its metrics.
+    pub fn metrics(&self) -> &[Call] {
+        &self.metrics
+    }
+
     /// See [`super::Action::cell_keys`].
     pub fn cell_keys(&self) -> &'static [&'static str] {
         match self.subject {
@@ -174,9 +179,16 @@ impl Evaluate {
             let fitted = Fit::fit_other(call, train.clone(), validation.clone(), &cx.services);
             Ok((call.name.clone(), fitted.with_context(|| format!("baseline `{}`", call.name))?))
         };
-        // A baseline that learns from labels has none to learn from in unlabelled cells.
-        let can = |call: &&Call| train.measured.is_some() || !call.component.model_info().needs_labels;
-        self.baselines.iter().filter(can).map(fit).collect()
+        let (labelled, rest): (Vec<&Call>, Vec<&Call>) =
+            self.baselines.iter().partition(|call| call.component.model_info().needs_labels);
+        let has_labels = train.measured.as_ref().is_some_and(|m| !m.cells_by_perturbation().is_empty());
+        if !has_labels && !labelled.is_empty() {
+            let names: Vec<&str> = labelled.iter().map(|call| call.name.as_str()).collect();
+            cx.services
+                .warn(format!("baselines that learn from labels have none here: {}", names.join(", ")));
+        }
+        let able = labelled.into_iter().filter(|_| has_labels).chain(rest);
+        able.map(fit).collect()
     }
 }
 
@@ -201,8 +213,12 @@ fn check_metric(call: &Call, subject: &Subject, keys: &mut Keys<'_>) {
     if info.shape != Shape::Row && !panel {
         problem(format!("`{id}` does not score single rows"), "");
     }
-    if let Some(compared) = compared.filter(|_| !panel && !info.vectors) {
-        let help = "a correlation fits, or mae, mse, bray-curtis";
+    let effects = matches!(subject, Subject::Effects { .. });
+    if let Some(compared) = compared.filter(|_| !panel && !(info.vectors && (info.signed || !effects))) {
+        let help = match effects {
+            true => "a correlation fits, or mae, mse, or a metric of panels",
+            false => "a correlation fits, or mae, mse, bray-curtis",
+        };
         problem(format!("`{id}` compares profiles, not {compared}"), help);
     }
     if let Some(part) = call.needs_other_than(given) {
@@ -244,11 +260,21 @@ fn by_training<'c>(models: &'c [Chosen], cx: &StepCx<'_>) -> Result<Vec<Peers<'c
             _ => false,
         };
         match groups.iter_mut().find(same) {
-            Some(peers) => peers.models.push(model),
+            Some(peers) => {
+                peers.models.push(model);
+                // A baseline that learns from labels gets those of whoever has most.
+                if perturbed(&training) > perturbed(&peers.training) {
+                    peers.training = training;
+                }
+            }
             None => groups.push(Peers { models: vec![model], training }),
         }
     }
     Ok(groups)
+}
+
+fn perturbed(training: &Option<TrainingCells>) -> usize {
+    training.as_ref().map_or(0, |(train, _)| train.len() - train.controls().len())
 }
 
 fn same_controls(one: &Arc<Cells>, other: &Arc<Cells>) -> bool {

@@ -105,13 +105,19 @@ impl Prepare {
     /// Chooses; writes what was chosen, in numbers.
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
         let all = cx.cells("from")?;
+        let before = all.len();
         let all = match &self.perturbation {
             Some(labels) => Arc::new(labels.read(&all, &cx.services)?),
             None => all,
         };
         let rows = self.choose_cells(&all, cx)?;
         let cells = all.select_cells(&rows);
-        let genes = self.genes.choose(&cells)?;
+        // Wild-type cells decide which genes are looked at, where others are known.
+        let controls = cells.controls();
+        let genes = match controls.len() == cells.len() || controls.is_empty() {
+            true => self.genes.choose(&cells)?,
+            false => self.genes.choose(&cells.select_cells(&controls))?,
+        };
         let mut chosen = cells.select_genes(&genes);
         let enough: Vec<usize> =
             (0..chosen.len()).filter(|&i| chosen.x.range(i).len() as u64 >= self.min_genes).collect();
@@ -133,13 +139,13 @@ impl Prepare {
         let headline = format!(
             "{} of {} cells × {} of {} genes{}",
             chosen.len(),
-            all.len(),
+            before,
             chosen.n_genes(),
             all.n_genes(),
             perturbed.unwrap_or_default()
         );
         let summary = json!({
-            "headline": headline, "cells": chosen.len(), "cells_before": all.len(), "cells_with_too_few_genes": dropped,
+            "headline": headline, "cells": chosen.len(), "cells_before": before, "cells_with_too_few_genes": dropped,
             "genes": chosen.n_genes(), "genes_before": all.n_genes(),
             "median_genes_expressed": median_expressed(&chosen),
             "perturbations": chosen.measured.as_ref().map(|m| m.cells_by_perturbation().len()),
@@ -368,8 +374,7 @@ pub fn find_genes(var: &Frame, names: &[String], whose: &str) -> Result<Vec<usiz
 /// The targets of the cells' measured perturbations: without them nothing could be said of these.
 fn measured_targets(cells: &Cells) -> Vec<usize> {
     let column = cells.var.index();
-    let perturbations = cells.measured.iter().flat_map(|m| m.cells_by_perturbation());
-    let targets = perturbations.flat_map(|(p, _)| p.targets.iter().flatten());
+    let targets = cells.measured.iter().flat_map(|m| &m.kinds).flat_map(|p| p.targets.iter().flatten());
     targets.filter_map(|name| column.get(name.as_str()).map(|&j| j as usize)).collect()
 }
 

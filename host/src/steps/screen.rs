@@ -20,6 +20,7 @@ use crate::plugin::{Answers, Kind, Levels, Metric, Scope, Services, Shape, Strat
 use crate::run::{Outputs, StepCx, json_bytes};
 use anyhow::{Result, bail};
 use serde_json::{Value as Json, json};
+use std::collections::HashSet;
 
 /// What is screened, and how.
 pub struct Screen {
@@ -131,6 +132,7 @@ impl Screen {
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
         let model = cx.model("model")?;
         let cells = model.align(cx.cells("cells")?, &cx.services)?;
+        super::warn_of_perturbed(&cells, "screened", &cx.services);
         if model.fitted.info().answers != Answers::Profiles {
             return population::run(self, &model, &cells, cx);
         }
@@ -146,7 +148,7 @@ impl Screen {
         let genes = genes::summarise(&table, &cells, self.groups.as_deref())?;
         cx.write("genes.csv", &genes::write_csv(&genes, &cells)?)?;
         let shown = self.shown();
-        let (asked, top) = self.effects_of(&table, shown, &cells)?;
+        let (asked, top) = self.effects_of(&table, shown, &cells, &cx.services)?;
         effects::write(&shot, &asked, self.groups.as_deref(), &cx.path("effects.parquet"))?;
         self.write_h5ad(&table, &cells, cx)?;
         let summary = json!({
@@ -205,14 +207,38 @@ impl Screen {
         table: &ImpactTable,
         shown: usize,
         cells: &Cells,
+        host: &Services,
     ) -> Result<(Vec<Knockouts>, Vec<String>)> {
         let EffectsOf { top, genes } = &self.effects;
-        super::prepare::find_genes(&cells.var, genes, "effects")?;
+        let asked = super::prepare::find_genes(&cells.var, genes, "effects")?;
+        self.warn_of_unproposed(
+            &asked,
+            (0..table.len()).filter_map(|i| table.knockouts.single(i)),
+            cells,
+            host,
+        );
         let ranked = table.rows_by_knockout(shown, cells).into_iter().enumerate();
         let wanted = ranked.filter(|(i, r)| i < top || genes.contains(&r.label));
         let chosen: Vec<_> = wanted.map(|(_, r)| r).collect();
         let labels = chosen.iter().map(|r| r.label.clone()).collect();
         Ok((chosen.into_iter().map(|r| table.knockouts.select(r.rows)).collect(), labels))
+    }
+
+    /// Effects were asked for of genes that the strategy knocks out in no cell.
+    fn warn_of_unproposed(
+        &self,
+        asked: &[usize],
+        proposed: impl Iterator<Item = u32>,
+        cells: &Cells,
+        host: &Services,
+    ) {
+        let proposed: HashSet<usize> = proposed.map(|gene| gene as usize).collect();
+        let absent: Vec<&str> =
+            asked.iter().filter(|g| !proposed.contains(g)).map(|&g| cells.var.names[g].as_str()).collect();
+        if !absent.is_empty() {
+            let strategy = self.knockouts.full_name();
+            host.warn(format!("`effects`: {strategy} knocks out {} alone in no cell", absent.join(", ")));
+        }
     }
 
     /// X as read, with one layer for each impact: single knockouts; what was not screened is not stored.

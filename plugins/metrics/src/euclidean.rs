@@ -16,8 +16,12 @@ impl Component for Euclidean {
 }
 
 impl Metric for Euclidean {
-    const INFO: MetricInfo =
-        MetricInfo { formula: Some("euclidean"), source: "Euclidean norm", ..MetricInfo::ERROR };
+    const INFO: MetricInfo = MetricInfo {
+        signed: true,
+        formula: Some("euclidean"),
+        source: "Euclidean norm",
+        ..MetricInfo::ERROR
+    };
 
     fn row(&self, row: &Row<'_>) -> Result<f64> {
         let (before, after) = profiles(row)?;

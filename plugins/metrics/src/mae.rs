@@ -20,6 +20,7 @@ impl Metric for Mae {
     const INFO: MetricInfo = MetricInfo {
         range: (0.0, 1.0),
         vectors: true,
+        signed: true,
         formula: Some("mae"),
         source: "cell-eval",
         ..MetricInfo::ERROR

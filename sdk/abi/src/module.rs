@@ -106,6 +106,11 @@ fn first_cause(report: &str) -> String {
     let name =
         lines[..at].iter().rev().find_map(|l| l.trim().strip_prefix("type:")).unwrap_or("a type").trim();
     let name = name.split('<').next().unwrap_or(name);
-    let reason = lines[at + 1..].iter().map(|l| l.trim()).find(|l| !l.is_empty()).unwrap_or("differs");
+    let mut said = lines[at + 1..].iter().map(|l| l.trim()).filter(|l| !l.is_empty());
+    let mut reason = said.next().unwrap_or("differs").to_string();
+    if reason.ends_with(':') {
+        // A heading, as in "Expected: … Found: …".
+        said.take(3).for_each(|line| reason += &format!(" {line}"));
+    }
     format!("the layout of {name} differs: {reason}")
 }

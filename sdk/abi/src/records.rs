@@ -49,7 +49,8 @@ pub trait TrainingApi: Send + Sync {
     /// Cells held out to choose the best state; none when the pipeline gives none.
     fn validation(&self) -> ROption<CellsView<'_>>;
     /// The measured perturbation of each training cell: row i is cell i, whatever its `cell` says; no genes means
-    /// control. Cells whose perturbation is not among the genes are not handed over.
+    /// control. Cells whose perturbation is not among the genes are not handed over. Levels are 0 unless the model
+    /// declares that it understands any.
     fn perturbations(&self) -> ROption<KnockoutsRef<'_>>;
     /// The same for the validation cells.
     fn validation_perturbations(&self) -> ROption<KnockoutsRef<'_>>;
@@ -122,9 +123,11 @@ pub type ProposalRef<'a> = ProposalApi_TO<'a, RRef<'a, ()>>;
 /// What a metric compares. Every part is optional; a metric declares the parts it needs.
 #[sabi_trait]
 pub trait ComparisonApi: Send + Sync {
-    /// Rows × genes: the reference or true profiles. In a panel: the measured effects, perturbations × genes.
+    /// Rows × genes: the reference or true profiles. In a panel: the measured effects, perturbations × genes,
+    /// differences of means of log(1 + 10,000 p), 0 at the perturbation's own targets.
     fn before(&self) -> ROption<MatRef<'_>>;
-    /// Rows × genes: the predicted profiles, or those after the knockout. In a panel: the predicted effects.
+    /// Rows × genes: the predicted profiles, or those after the knockout. In a panel: the predicted effects, or gene
+    /// scores.
     fn after(&self) -> ROption<MatRef<'_>>;
     /// Rows × genes: the profiles that were observed.
     fn observed(&self) -> ROption<MatRef<'_>>;

@@ -1,42 +1,53 @@
 //! Predicted against measured effects of perturbations.
 //!
-//! An effect is δ = log1p(10⁴ · after) − log1p(10⁴ · before), gene by gene, of mean profiles over cells, from which the
-//! perturbed genes were taken out before they were closed; a model of gene scores gives δ up to a factor. Models
-//! predict in control cells, of which those without the perturbed genes stay as they are.
+//! An effect is δ, gene by gene: the mean over perturbed cells of log1p(10⁴ p), minus that over control cells, where p are
+//! shares of a cell's profile without the perturbed genes, closed again. Models of profiles are asked for each control
+//! cell, of which those without the perturbed genes stay as they are; from a population's mean profile the logarithm is
+//! taken; means of logarithms and gene scores are δ already. The perturbed genes are left out of every score.
 
 use super::scores::{ScoreRow, Units, plain_row, score_pair, score_units};
-use super::{Evaluate, Judge, by_training, name_of, single, training_cells};
+use super::{Evaluate, Judge, TrainingCells, by_training, name_of, single};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::{Answers, Services, Shape};
-use crate::run::{Cancelled, Chosen, StepCx};
+use crate::run::{Cancelled, StepCx};
 use crate::steps::FittedModel;
+use crate::steps::prepare::OTHER_GENES;
 use crate::steps::screen::{Effects, null_profile, population_effects};
 use anyhow::{Result, ensure};
 use lacuna_abi::MatRef;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+/// Cells that are predicted at once.
 const CELLS_AT_ONCE: usize = 64;
-/// Shares are told in parts of this, as in log1p(CP10k).
-const SCALE: f64 = 1e4;
+/// Blocks of cells, and perturbations, whose sums are held at once.
+const BLOCKS_AT_ONCE: usize = 16;
+const PERTURBATIONS_AT_ONCE: usize = 16;
+
+/// log1p(10⁴ p).
+fn log_share(share: f64) -> f64 {
+    (1e4 * share).ln_1p()
+}
 
 /// The perturbations that were measured, and their effects.
 struct Panel {
     labels: Vec<String>,
     /// Their targets, as knockouts of the population.
     targets: Knockouts,
-    /// Perturbations × genes.
+    /// Perturbations × genes; 0 at the targets.
     effects: Vec<f32>,
     genes: usize,
+    /// The pseudo-gene of `close = "library"`, which no score looks at.
+    other: Option<u32>,
 }
 
 /// A model's effects beside the measured ones: perturbations × genes.
 struct Contender {
     name: String,
     baseline: bool,
-    /// Whether it learned from perturbed cells that it is compared with.
+    /// Whether it learned from what it is compared with. Then it gets no verdict.
     knows: bool,
     effects: Vec<f32>,
 }
@@ -56,6 +67,7 @@ pub fn scores(
         None => truth.clone(),
     };
     let asked = Arc::new(asked.select_cells(&asked.controls()));
+    ensure!(!asked.is_empty(), "there are no control cells to predict in");
     let groups = by_training(cx.chosen("models"), cx)?;
     let mut rows = vec![];
     for peers in &groups {
@@ -64,16 +76,20 @@ pub fn scores(
             models.iter().map(|m| cx.run().model(m)).collect::<Result<_>>()?;
         let measured = fitted[0].align(truth.clone(), &cx.services)?;
         let panel = Panel::measure(&measured, min_cells, &cx.services)?;
-        let cells = fitted[0].align(asked.clone(), &cx.services)?;
+        let bout = Bout {
+            panel: &panel,
+            cells: &*fitted[0].align(asked.clone(), &cx.services)?,
+            truth: &truth,
+            host: &cx.services,
+        };
         let mut contenders = vec![];
         for (chosen, model) in models.iter().zip(&fitted) {
-            let knows = knows_the_answer(chosen, model, &truth, cx)?;
-            let found = contender(name_of(chosen, cx), false, model, &panel, &cells, &cx.services)?;
-            contenders.push(Contender { knows, ..found });
+            let training = super::training_cells(chosen, cx)?;
+            contenders.push(bout.contender(name_of(chosen, cx), false, model, training.as_ref())?);
         }
         let whose = peers.suffix(&groups, &contenders[0].name);
         for (name, model) in evaluate.fit_baselines(peers.training.as_ref(), cx)? {
-            contenders.push(contender(name + &whose, true, &model, &panel, &cells, &cx.services)?);
+            contenders.push(bout.contender(name + &whose, true, &model, peers.training.as_ref())?);
             let all = models.len() + evaluate.baselines.len();
             cx.services.progress(contenders.len() as u64, all as u64, "models");
         }
@@ -84,198 +100,254 @@ pub fn scores(
     Ok((rows, json!([])))
 }
 
-/// Whether a model learned from the very cells that it is compared with. Then it gets no verdict.
-fn knows_the_answer(chosen: &Chosen, model: &FittedModel, truth: &Cells, cx: &StepCx<'_>) -> Result<bool> {
-    if !model.fitted.info().needs_labels {
-        return Ok(false);
-    }
-    let Some((train, _)) = training_cells(chosen, cx)? else { return Ok(false) };
-    let perturbed = |cells: &Cells| -> HashSet<String> {
-        let measured = |&i: &usize| cells.measured.as_ref().is_some_and(|m| !m.is_control(i));
-        (0..cells.len()).filter(measured).map(|i| cells.obs.names[i].clone()).collect()
-    };
-    let known = perturbed(&train).intersection(&perturbed(truth)).count();
-    if known > 0 {
-        cx.services.warn(format!(
-            "{} learned from {known} of the perturbed cells that it is compared with: its score says nothing of \
-             perturbations that it has not seen",
-            name_of(chosen, cx)
-        ));
-    }
-    Ok(known > 0)
+/// What all contenders are compared with, and in which cells.
+struct Bout<'a> {
+    panel: &'a Panel,
+    /// Control cells.
+    cells: &'a Cells,
+    truth: &'a Cells,
+    host: &'a Services,
 }
 
-fn log_shares(profile: &[f64], out: &mut [f32], sign: f64) {
-    profile.iter().zip(out).for_each(|(&share, out)| *out += (sign * (SCALE * share).ln_1p()) as f32);
+impl Bout<'_> {
+    fn contender(
+        &self,
+        name: String,
+        baseline: bool,
+        model: &FittedModel,
+        training: Option<&TrainingCells>,
+    ) -> Result<Contender> {
+        let knows = match training {
+            Some(training) => self.knows_the_answer(&name, model, training),
+            None => false,
+        };
+        let mut effects = match model.fitted.info().answers {
+            Answers::Profiles => self.in_cells(model)?,
+            _ => match population_effects(model, self.cells, &self.panel.targets, self.host)? {
+                Effects::Scores(scores) => scores,
+                Effects::Means(before, after) => without_rounding(self.of_means(&before, &after)),
+                Effects::Logs(before, after) => difference(&before, &after),
+            },
+        };
+        self.panel.silence(&mut effects);
+        Ok(Contender { name, baseline, knows, effects })
+    }
+
+    /// Whether a model learned from the very cells that it is compared with, or from others with these perturbations.
+    fn knows_the_answer(&self, name: &str, model: &FittedModel, training: &TrainingCells) -> bool {
+        let labels = model.fitted.info().needs_labels;
+        let parts = || std::iter::once(&training.0).chain(&training.1);
+        // A model that does not learn from labels was given the controls only, where these are known.
+        let seen =
+            |cells: &Cells, i: usize| labels || cells.measured.as_ref().is_none_or(|m| m.is_control(i));
+        let key = |cells: &Cells, i: usize| (cells.obs.names[i].clone(), cells.library[i].to_bits());
+        let learned: HashSet<_> = parts()
+            .flat_map(|cells| (0..cells.len()).filter(|&i| seen(cells, i)).map(|i| key(cells, i)))
+            .collect();
+        let perturbed = self.truth.measured.iter().flat_map(|m| m.cells_by_perturbation());
+        let cells =
+            perturbed.flat_map(|(_, rows)| rows).filter(|&i| learned.contains(&key(self.truth, i))).count();
+        let perturbations: BTreeSet<&str> = parts()
+            .filter_map(|cells| cells.measured.as_ref().filter(|_| labels))
+            .flat_map(|m| m.cells_by_perturbation())
+            .map(|(p, _)| p.label.as_str())
+            .collect();
+        let shared = self.panel.labels.iter().filter(|l| perturbations.contains(l.as_str())).count();
+        let from = match (cells, shared) {
+            (0, 0) => return false,
+            (0, n) => format!("cells with {n} of the perturbations"),
+            (n, _) => format!("{n} of the perturbed cells"),
+        };
+        self.host.warn(format!(
+            "{name} learned from {from} that it is compared with: its score says nothing of perturbations that it has \
+             not seen, and it gets no verdict"
+        ));
+        true
+    }
+
+    fn of_means(&self, before: &[f32], after: &[f32]) -> Vec<f32> {
+        let mut effects = vec![0.0; after.len()];
+        for (i, effect) in effects.chunks_exact_mut(self.panel.genes).enumerate() {
+            let targets = (self.panel.targets.genes(i), self.panel.targets.levels(i));
+            let (mut before, mut after) = (before.to_vec(), self.panel.row(after, i).to_vec());
+            null_profile(&mut before, targets);
+            null_profile(&mut after, targets);
+            for ((effect, a), b) in effect.iter_mut().zip(after).zip(before) {
+                *effect = (log_share(f64::from(a)) - log_share(f64::from(b))) as f32;
+            }
+        }
+        effects
+    }
+
+    /// The effects of a model that answers cell by cell. Sums are made in an order that is always the same, and only
+    /// some are held at once.
+    fn in_cells(&self, model: &FittedModel) -> Result<Vec<f32>> {
+        let (genes, n) = (self.panel.genes, self.panel.labels.len());
+        let starts: Vec<usize> = (0..self.cells.len()).step_by(CELLS_AT_ONCE).collect();
+        let mut effects = vec![];
+        for first in (0..n).step_by(PERTURBATIONS_AT_ONCE) {
+            let some = first..(first + PERTURBATIONS_AT_ONCE).min(n);
+            let mut total = vec![0f64; some.len() * genes];
+            for starts in starts.chunks(BLOCKS_AT_ONCE) {
+                let sums: Vec<Vec<f64>> = starts
+                    .par_iter()
+                    .map(|&start| self.of_block(model, start, some.clone()))
+                    .collect::<Result<_>>()?;
+                sums.iter().for_each(|sum| total.iter_mut().zip(sum).for_each(|(t, s)| *t += s));
+            }
+            effects.extend(total.into_iter().map(|t| (t / self.cells.len() as f64) as f32));
+        }
+        Ok(without_rounding(effects))
+    }
+
+    /// The sum of a block's cells of what each of some perturbations changes in them.
+    fn of_block(&self, model: &FittedModel, start: usize, some: std::ops::Range<usize>) -> Result<Vec<f64>> {
+        if self.host.cancelled() {
+            return Err(Cancelled.into());
+        }
+        let genes = self.panel.genes;
+        let rows = start..(start + CELLS_AT_ONCE).min(self.cells.len());
+        let mut sums = vec![0f64; some.len() * genes];
+        let mut base = vec![0.0; rows.len() * genes];
+        model.fitted.predict(self.host, self.cells, &Knockouts::none_in(rows.clone()), &mut base)?;
+        for (i, sum) in some.zip(sums.chunks_exact_mut(genes)) {
+            let targets = (self.panel.targets.genes(i), self.panel.targets.levels(i));
+            let mut query = Knockouts::default();
+            for cell in rows.clone() {
+                let expressed = self.cells.x.row(cell).0;
+                let lost: Vec<u32> =
+                    targets.0.iter().filter(|g| expressed.binary_search(g).is_ok()).copied().collect();
+                if !lost.is_empty() {
+                    query.push(cell as u64, &lost, &vec![0.0; lost.len()]);
+                }
+            }
+            let mut after = vec![0.0; query.len() * genes];
+            model.fitted.predict(self.host, self.cells, &query, &mut after)?;
+            for (&cell, after) in query.cell.iter().zip(after.chunks_exact_mut(genes)) {
+                let at = (cell as usize - rows.start) * genes;
+                let mut before = base[at..at + genes].to_vec();
+                null_profile(&mut before, targets);
+                null_profile(after, targets);
+                for ((sum, &a), &b) in sum.iter_mut().zip(&*after).zip(&before) {
+                    *sum += log_share(f64::from(a)) - log_share(f64::from(b));
+                }
+            }
+        }
+        Ok(sums)
+    }
+}
+
+fn difference(before: &[f32], after: &[f32]) -> Vec<f32> {
+    after.iter().zip(before.iter().cycle()).map(|(a, b)| a - b).collect()
+}
+
+/// What a model that predicts no change leaves by rounding would correlate with something.
+fn without_rounding(mut effects: Vec<f32>) -> Vec<f32> {
+    const ROUNDING: f32 = 1e-6;
+    effects.iter_mut().filter(|x| x.abs() < ROUNDING).for_each(|x| *x = 0.0);
+    effects
 }
 
 impl Panel {
     /// The effects of all perturbations of at least so many cells.
     fn measure(cells: &Cells, min_cells: usize, host: &Services) -> Result<Self> {
-        let (column, genes) = (cells.var.index(), cells.n_genes());
+        let column = cells.var.index();
         let controls = cells.controls();
         ensure!(!controls.is_empty(), "no cell of `truth` is a control");
-        let mut panel = Self { labels: vec![], targets: Knockouts::default(), effects: vec![], genes };
-        let (mut few, mut unknown) = (vec![], vec![]);
-        let measured = cells.measured.iter().flat_map(|m| m.cells_by_perturbation());
-        for (perturbation, members) in measured {
+        let mut panel = Self {
+            labels: vec![],
+            targets: Knockouts::default(),
+            effects: vec![],
+            genes: cells.n_genes(),
+            other: column.get(OTHER_GENES).copied(),
+        };
+        let (mut few, mut unknown, mut scored) = (vec![], vec![], vec![]);
+        for (perturbation, members) in cells.measured.iter().flat_map(|m| m.cells_by_perturbation()) {
             let label = perturbation.label.as_str();
-            let Some(targets) = perturbation.columns(&column) else {
-                unknown.push(label);
-                continue;
-            };
-            if members.len() < min_cells {
-                few.push(label);
-                continue;
+            match perturbation.columns(&column) {
+                None => unknown.push(label),
+                Some(_) if members.len() < min_cells => few.push(label),
+                Some(targets) => {
+                    panel.targets.push_population(&targets, &vec![0.0; targets.len()]);
+                    panel.labels.push(label.into());
+                    scored.push(members);
+                }
             }
-            let mut effect = vec![0.0; genes];
-            log_shares(&mean_without(cells, &members, &targets), &mut effect, 1.0);
-            log_shares(&mean_without(cells, &controls, &targets), &mut effect, -1.0);
-            panel.effects.extend(effect);
-            panel.targets.push_population(&targets, &vec![0.0; targets.len()]);
-            panel.labels.push(label.into());
         }
-        for (names, why) in
-            [(few, format!("fewer than {min_cells} cells")), (unknown, "targets that the model lacks".into())]
-        {
+        let few_cells = format!("fewer than {min_cells} cells");
+        for (names, why) in [(&few, few_cells.as_str()), (&unknown, "targets that the model lacks")] {
             if !names.is_empty() {
                 host.warn(format!("not scored, for {why}: {}", names.join(", ")));
             }
         }
         ensure!(
             !panel.labels.is_empty(),
-            "no perturbation can be scored: each has fewer than {min_cells} cells, or targets that the model lacks"
+            "no perturbation can be scored: of {} in `truth`, {} have {few_cells}, {} targets that the model lacks",
+            few.len() + unknown.len(),
+            few.len(),
+            unknown.len()
         );
-        Ok(panel)
+        let whole = sum_of_logs(cells, &controls, &[]);
+        let effects: Vec<Vec<f32>> = scored
+            .par_iter()
+            .enumerate()
+            .map(|(i, members)| {
+                if host.cancelled() {
+                    return Err(Cancelled.into());
+                }
+                let targets = panel.targets.genes(i);
+                let after = sum_of_logs(cells, members, targets);
+                // Only cells with the targets are others without them.
+                let with = |&c: &usize| targets.iter().any(|t| cells.x.row(c).0.binary_search(t).is_ok());
+                let changed: Vec<usize> = controls.iter().copied().filter(with).collect();
+                let less = sum_of_logs(cells, &changed, &[]);
+                let more = sum_of_logs(cells, &changed, targets);
+                let (n, m) = (members.len() as f64, controls.len() as f64);
+                let effect = |j: usize| (after[j] / n - (whole[j] - less[j] + more[j]) / m) as f32;
+                Ok((0..panel.genes).map(effect).collect())
+            })
+            .collect::<Result<_>>()?;
+        panel.effects = effects.concat();
+        let mut effects = std::mem::take(&mut panel.effects);
+        panel.silence(&mut effects);
+        Ok(Self { effects, ..panel })
     }
 
     fn row<'m>(&self, matrix: &'m [f32], i: usize) -> &'m [f32] {
         &matrix[i * self.genes..(i + 1) * self.genes]
     }
 
-    /// The effects of perturbation `i` on all genes but its targets.
+    /// Whether a gene says nothing of perturbation `i`: its targets, and what is no gene.
+    fn is_left_out(&self, i: usize, gene: usize) -> bool {
+        let gene = gene as u32;
+        self.targets.genes(i).contains(&gene) || self.other == Some(gene)
+    }
+
+    /// Makes what is left out 0.
+    fn silence(&self, effects: &mut [f32]) {
+        for (i, row) in effects.chunks_exact_mut(self.genes.max(1)).enumerate() {
+            row.iter_mut().enumerate().filter(|(j, _)| self.is_left_out(i, *j)).for_each(|(_, x)| *x = 0.0);
+        }
+    }
+
+    /// The effects of perturbation `i` on all that is not left out.
     fn others(&self, matrix: &[f32], i: usize) -> Vec<f32> {
-        let keep = |j: &usize| !self.targets.genes(i).contains(&(*j as u32));
-        (0..self.genes).filter(keep).map(|j| self.row(matrix, i)[j]).collect()
+        (0..self.genes).filter(|&j| !self.is_left_out(i, j)).map(|j| self.row(matrix, i)[j]).collect()
     }
 }
 
-/// The mean profile of cells without some genes, closed again.
-fn mean_without(cells: &Cells, rows: &[usize], genes: &[u32]) -> Vec<f64> {
+/// The sum over cells of the logarithms of their shares, some genes left out and the rest closed again.
+fn sum_of_logs(cells: &Cells, rows: &[usize], without: &[u32]) -> Vec<f64> {
     let mut sum = vec![0f64; cells.n_genes()];
     for &cell in rows {
         let (indices, values) = cells.x.row(cell);
-        let kept = || indices.iter().zip(values).filter(|(j, _)| !genes.contains(j));
+        let kept = || indices.iter().zip(values).filter(|(j, _)| !without.contains(j));
         let total: f64 = kept().map(|(_, &v)| f64::from(v)).sum();
         if total > 0.0 {
-            kept().for_each(|(&j, &v)| sum[j as usize] += f64::from(v) / total);
+            kept().for_each(|(&j, &v)| sum[j as usize] += log_share(f64::from(v) / total));
         }
     }
-    let n = rows.len() as f64;
-    sum.iter_mut().for_each(|s| *s /= n);
     sum
-}
-
-fn contender(
-    name: String,
-    baseline: bool,
-    model: &FittedModel,
-    panel: &Panel,
-    cells: &Cells,
-    host: &Services,
-) -> Result<Contender> {
-    let effects = match model.fitted.info().answers {
-        Answers::Profiles => without_rounding(in_cells(model, panel, cells, host)?),
-        _ => match population_effects(model, cells, &panel.targets, host)? {
-            Effects::Scores(scores) => scores,
-            Effects::Means(before, after) => without_rounding(of_means(panel, &before, &after)),
-        },
-    };
-    Ok(Contender { name, baseline, knows: false, effects })
-}
-
-/// What a model that predicts no change leaves by rounding would correlate with something.
-fn without_rounding(mut effects: Vec<f32>) -> Vec<f32> {
-    const ROUNDING: f32 = 1e-5;
-    effects.iter_mut().filter(|x| x.abs() < ROUNDING).for_each(|x| *x = 0.0);
-    effects
-}
-
-fn of_means(panel: &Panel, before: &[f32], after: &[f32]) -> Vec<f32> {
-    let mut effects = vec![0.0; after.len()];
-    for (i, effect) in effects.chunks_exact_mut(panel.genes).enumerate() {
-        for (profile, sign) in [(panel.row(after, i), 1.0), (before, -1.0)] {
-            let mut profile = profile.to_vec();
-            null_profile(&mut profile, (panel.targets.genes(i), panel.targets.levels(i)));
-            let shares: Vec<f64> = profile.into_iter().map(f64::from).collect();
-            log_shares(&shares, effect, sign);
-        }
-    }
-    effects
-}
-
-/// Sums over cells of profiles without the targets: before and after each perturbation, perturbations × genes.
-#[derive(Default)]
-struct Sums {
-    before: Vec<f64>,
-    after: Vec<f64>,
-}
-
-/// The effects of a model that answers cell by cell, from the mean profiles of all cells.
-fn in_cells(model: &FittedModel, panel: &Panel, cells: &Cells, host: &Services) -> Result<Vec<f32>> {
-    let starts: Vec<usize> = (0..cells.len()).step_by(CELLS_AT_ONCE).collect();
-    let blocks: Vec<Sums> = starts
-        .par_iter()
-        .map(|&start| of_block(model, panel, cells, start..(start + CELLS_AT_ONCE).min(cells.len()), host))
-        .collect::<Result<_>>()?;
-    let total = |of: fn(&Sums) -> &Vec<f64>| {
-        let mut total = vec![0f64; panel.effects.len()];
-        blocks
-            .iter()
-            .for_each(|b| total.iter_mut().zip(of(b)).for_each(|(t, s)| *t += s / cells.len() as f64));
-        total
-    };
-    let mut effects = vec![0.0; panel.effects.len()];
-    log_shares(&total(|s| &s.after), &mut effects, 1.0);
-    log_shares(&total(|s| &s.before), &mut effects, -1.0);
-    Ok(effects)
-}
-
-fn of_block(
-    model: &FittedModel,
-    panel: &Panel,
-    cells: &Cells,
-    rows: std::ops::Range<usize>,
-    host: &Services,
-) -> Result<Sums> {
-    let genes = panel.genes;
-    let mut base = vec![0.0; rows.len() * genes];
-    model.fitted.predict(host, cells, &Knockouts::none_in(rows.clone()), &mut base)?;
-    let mut sums = Sums { before: vec![0.0; panel.effects.len()], after: vec![0.0; panel.effects.len()] };
-    for i in 0..panel.labels.len() {
-        if host.cancelled() {
-            return Err(Cancelled.into());
-        }
-        let mut query = Knockouts::default();
-        for cell in rows.clone() {
-            let expressed = cells.x.row(cell).0;
-            let lost: Vec<u32> =
-                panel.targets.genes(i).iter().filter(|g| expressed.contains(g)).copied().collect();
-            query.push(cell as u64, &lost, &vec![0.0; lost.len()]);
-        }
-        let mut after = vec![0.0; base.len()];
-        model.fitted.predict(host, cells, &query, &mut after)?;
-        let targets = (panel.targets.genes(i), panel.targets.levels(i));
-        let own = i * genes..(i + 1) * genes;
-        for (profiles, sum) in [(&base, &mut sums.before[own.clone()]), (&after, &mut sums.after[own])] {
-            for profile in profiles.chunks_exact(genes) {
-                let mut profile = profile.to_vec();
-                null_profile(&mut profile, targets);
-                sum.iter_mut().zip(profile).for_each(|(s, p)| *s += f64::from(p));
-            }
-        }
-    }
-    Ok(sums)
 }
 
 /// One row for each contender over all perturbations, then one for each perturbation.
@@ -305,7 +377,7 @@ fn judged(
         Ok(Units { name: c.name.clone(), baseline: c.baseline, scores })
     };
     let units: Vec<Units> = contenders.iter().map(units).collect::<Result<_>>()?;
-    let mut rows = score_units((data, "perturbations"), judge, &units, host.seed());
+    let mut rows = score_units((data, "perturbations"), judge, &units);
     for (row, _) in rows.iter_mut().zip(contenders).filter(|(_, c)| c.knows) {
         (row.beats, row.rivals) = (vec![], vec![]);
     }

@@ -16,6 +16,7 @@ const CELLS_AT_ONCE: usize = 64;
 /// Scores of all models and baselines, flattened, cell by cell and gene by gene.
 pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<(Vec<ScoreRow>, Json)> {
     let cells = cx.run().cells(single(cx, "cells")?)?;
+    crate::steps::warn_of_perturbed(&cells, "predicted", &cx.services);
     let data = name_of(single(cx, "cells")?, cx);
     let groups = by_training(cx.chosen("models"), cx)?;
     let mut rows = vec![];

@@ -59,6 +59,11 @@ pub struct ScoreRow {
     pub direction: String,
     /// The baselines that it beats: the interval of the paired difference excludes 0.
     pub beats: Vec<String>,
+    /// Of how many cells, or perturbations, the value is the mean, if it is one: those that have a score.
+    pub scored: Option<usize>,
+    /// Of so many.
+    #[serde(skip)]
+    pub of: usize,
     /// Whether it is itself a baseline.
     pub baseline: bool,
     /// The baselines that it stands beside.
@@ -66,23 +71,31 @@ pub struct ScoreRow {
     pub rivals: Vec<String>,
 }
 
-/// A score, and the scores of the resamples.
+/// A score, and what tells how sure it is.
 struct Scored {
     value: f64,
     interval: (f64, f64),
+    /// The scores of resampled cells.
     resampled: Vec<f64>,
+    /// The score of each cell, or of each perturbation, where the score is their mean; NaN where there is none.
+    units: Vec<f64>,
 }
 
-/// Of fewer cells no spread can be told.
-const FEWEST_CELLS: usize = 5;
+/// Of fewer cells, or perturbations, no spread can be told.
+const FEWEST: usize = 5;
 
 impl Scored {
     /// Without interval and resamples, hence without a verdict, where there are too few cells for one.
     fn if_cells(self, cells: usize) -> Self {
-        if cells >= FEWEST_CELLS {
+        if cells >= FEWEST {
             return self;
         }
         Self { interval: (f64::NAN, f64::NAN), resampled: vec![], ..self }
+    }
+
+    /// How many cells, or perturbations, have a value.
+    fn scored(&self) -> usize {
+        self.units.iter().filter(|s| !s.is_nan()).count()
     }
 }
 
@@ -134,7 +147,8 @@ fn flattened(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Resu
         })
         .collect::<Result<_>>()?;
     let half = Z * standard_deviation(&resampled);
-    Ok(Scored { value, interval: (value - half, value + half), resampled }.if_cells(blocks.cells()))
+    let interval = (value - half, value + half);
+    Ok(Scored { value, interval, resampled, units: vec![] }.if_cells(blocks.cells()))
 }
 
 /// The mean over cells of each cell's own score.
@@ -146,23 +160,60 @@ fn per_cell(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Resul
             score_pair(judge, host, &blocks.truth[cell.clone()], &blocks.predicted[cell])
         })
         .collect::<Result<_>>()?;
-    Ok(mean_of_units(&scores, seed))
+    Ok(mean_of_cells(scores, seed))
 }
 
-/// The mean of the scores of cells, or of perturbations. The interval holds 95 % of the resampled means.
-fn mean_of_units(scores: &[f64], seed: u64) -> Scored {
-    let mean = |cells: &mut dyn Iterator<Item = usize>| {
-        let (sum, n) =
-            cells.map(|i| scores[i]).filter(|s| !s.is_nan()).fold((0.0, 0), |(sum, n), s| (sum + s, n + 1));
-        if n == 0 { f64::NAN } else { sum / f64::from(n) }
-    };
-    let value = mean(&mut (0..scores.len()));
-    let resampled: Vec<f64> =
-        (0..RESAMPLES).map(|n| mean(&mut resample(scores.len(), seed, n).into_iter())).collect();
+/// The mean of the scores that there are; NaN without any.
+fn mean(scores: impl Iterator<Item = f64>) -> f64 {
+    let (sum, n) = scores.filter(|s| !s.is_nan()).fold((0.0, 0.0), |(sum, n), s| (sum + s, n + 1.0));
+    sum / n
+}
+
+/// The mean of the scores of cells. The interval holds 95 % of the resampled means.
+fn mean_of_cells(units: Vec<f64>, seed: u64) -> Scored {
+    let resampled = resampled_means(&units, seed);
     let mut sorted: Vec<f64> = resampled.iter().copied().filter(|s| !s.is_nan()).collect();
     sorted.sort_by(f64::total_cmp);
     let interval = (quantile(&sorted, 0.025), quantile(&sorted, 0.975));
-    Scored { value, interval, resampled }.if_cells(scores.len())
+    let scored = Scored { value: mean(units.iter().copied()), interval, resampled, units };
+    let cells = scored.scored();
+    scored.if_cells(cells)
+}
+
+fn resampled_means(units: &[f64], seed: u64) -> Vec<f64> {
+    (0..RESAMPLES).map(|n| mean(resample(units.len(), seed, n).into_iter().map(|i| units[i]))).collect()
+}
+
+/// The mean of the scores of perturbations, of which there are few. The interval is Student's.
+fn mean_of_perturbations(units: Vec<f64>) -> Scored {
+    let scored =
+        Scored { value: mean(units.iter().copied()), interval: student(&units), resampled: vec![], units };
+    let n = scored.scored();
+    scored.if_cells(n)
+}
+
+/// Student's 95 % interval of the mean of the scores that there are; NaN for fewer than two.
+fn student(units: &[f64]) -> (f64, f64) {
+    let finite: Vec<f64> = units.iter().copied().filter(|s| s.is_finite()).collect();
+    let n = finite.len() as f64;
+    let half = t_quantile(n - 1.0) * standard_deviation(&finite) / n.sqrt();
+    let mean = mean(finite.into_iter());
+    (mean - half, mean + half)
+}
+
+/// The 97.5 % quantile of Student's t distribution, by its expansion about the normal one (Abramowitz & Stegun
+/// 26.7.5); within 0.3 % from 4 degrees of freedom on.
+fn t_quantile(freedom: f64) -> f64 {
+    let z = Z;
+    let terms = [
+        z,
+        (z.powi(3) + z) / 4.0,
+        (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0,
+        (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0,
+        (79.0 * z.powi(9) + 776.0 * z.powi(7) + 1482.0 * z.powi(5) - 1920.0 * z.powi(3) - 945.0 * z)
+            / 92160.0,
+    ];
+    terms.iter().rev().fold(0.0, |sum, term| sum / freedom + term)
 }
 
 /// Cells drawn with replacement. The same number gives the same cells for every contender, so differences pair.
@@ -187,6 +238,8 @@ pub enum Over {
     All,
     /// Cell by cell, then the mean.
     Cells,
+    /// Perturbation by perturbation, then the mean.
+    Perturbations,
 }
 
 /// Scores all contenders on one stratum by one metric, and compares them with the baselines among them.
@@ -200,11 +253,11 @@ pub fn score(
         .iter()
         .map(|c| match over {
             Over::All => flattened(judge, host, &c.blocks, host.seed()),
-            Over::Cells => per_cell(judge, host, &c.blocks, host.seed()),
+            _ => per_cell(judge, host, &c.blocks, host.seed()),
         })
         .collect::<Result<_>>()?;
     let who: Vec<(&str, bool)> = contenders.iter().map(|c| (c.name.as_str(), c.baseline)).collect();
-    Ok(compared((data, stratum, over), judge, &who, &scored))
+    Ok(compared((data, stratum, over), judge, &who, &scored, host.seed()))
 }
 
 /// A model or a baseline with its score in each of several perturbations.
@@ -218,15 +271,10 @@ pub struct Units {
 }
 
 /// The mean scores of all contenders over the same perturbations, compared with the baselines among them.
-pub fn score_units(
-    (data, stratum): (&str, &str),
-    judge: &Judge,
-    units: &[Units],
-    seed: u64,
-) -> Vec<ScoreRow> {
-    let scored: Vec<Scored> = units.iter().map(|u| mean_of_units(&u.scores, seed)).collect();
+pub fn score_units((data, stratum): (&str, &str), judge: &Judge, units: &[Units]) -> Vec<ScoreRow> {
+    let scored: Vec<Scored> = units.iter().map(|u| mean_of_perturbations(u.scores.clone())).collect();
     let who: Vec<(&str, bool)> = units.iter().map(|u| (u.name.as_str(), u.baseline)).collect();
-    compared((data, stratum, Over::Cells), judge, &who, &scored)
+    compared((data, stratum, Over::Perturbations), judge, &who, &scored, 0)
 }
 
 /// One row for each contender: its name, and whether it is a baseline.
@@ -235,10 +283,12 @@ fn compared(
     judge: &Judge,
     who: &[(&str, bool)],
     scored: &[Scored],
+    seed: u64,
 ) -> Vec<ScoreRow> {
+    let better = |i: usize, b: usize| is_better(&scored[i], &scored[b], &judge.info.direction, over, seed);
     let beats = |i: usize| {
         let baselines = (0..who.len()).filter(|&b| who[b].1 && b != i);
-        let beaten = baselines.filter(|&b| is_better(&scored[i], &scored[b], &judge.info.direction, over));
+        let beaten = baselines.filter(|&b| better(i, b));
         beaten.map(|b| who[b].0.into()).collect()
     };
     let row = |(i, &(name, baseline)): (usize, &(&str, bool))| ScoreRow {
@@ -251,6 +301,8 @@ fn compared(
         upper: finite(scored[i].interval.1),
         direction: judge.info.direction.clone(),
         beats: beats(i),
+        scored: (over != Over::All).then(|| scored[i].scored()),
+        of: scored[i].units.len(),
         baseline,
         rivals: who.iter().filter(|(_, baseline)| *baseline).map(|(name, _)| (*name).into()).collect(),
     };
@@ -274,6 +326,8 @@ pub fn plain_row(
         upper: None,
         direction: judge.info.direction.clone(),
         beats: vec![],
+        scored: None,
+        of: 0,
         baseline: contender.1,
         rivals: vec![],
     }
@@ -283,26 +337,35 @@ fn finite(x: f64) -> Option<f64> {
     x.is_finite().then_some(x)
 }
 
-/// Whether the interval of the paired difference lies wholly on the better side of 0.
-fn is_better(one: &Scored, other: &Scored, direction: &str, over: Over) -> bool {
+/// Whether the interval of the paired difference lies wholly on the better side of 0. Means are compared over the cells,
+/// or perturbations, in which both have a score.
+fn is_better(one: &Scored, other: &Scored, direction: &str, over: Over, seed: u64) -> bool {
     let sign = match direction {
         "higher" => 1.0,
         "lower" => -1.0,
         _ => return false,
     };
-    let mut gain: Vec<f64> =
-        one.resampled.iter().zip(&other.resampled).map(|(a, b)| sign * (a - b)).collect();
-    gain.retain(|g| g.is_finite());
-    if gain.is_empty() {
+    let gains = |a: &[f64], b: &[f64]| -> Vec<f64> {
+        a.iter().zip(b).map(|(a, b)| sign * (a - b)).filter(|gain| gain.is_finite()).collect()
+    };
+    if over == Over::All {
+        let gain = gains(&one.resampled, &other.resampled);
+        return !gain.is_empty() && sign * (one.value - other.value) - Z * standard_deviation(&gain) > 0.0;
+    }
+    let common = gains(&one.units, &other.units);
+    if common.len() < FEWEST {
         return false;
     }
-    match over {
-        Over::All => sign * (one.value - other.value) - Z * standard_deviation(&gain) > 0.0,
-        Over::Cells => {
-            gain.sort_by(f64::total_cmp);
-            quantile(&gain, 0.025) > 0.0
-        }
+    if over == Over::Perturbations {
+        return student(&common).0 > 0.0;
     }
+    // The same cells were drawn for both, unless some of them have a score in one only.
+    let mut gain = match common.len() == one.units.len() {
+        true => gains(&one.resampled, &other.resampled),
+        false => resampled_means(&common, seed),
+    };
+    gain.sort_by(f64::total_cmp);
+    quantile(&gain, 0.025) > 0.0
 }
 
 /// The rows as CSV; what is not known is empty, beaten baselines are separated by `;`.
@@ -318,6 +381,7 @@ pub fn write_csv(rows: &[ScoreRow]) -> Result<Vec<u8>> {
         "upper",
         "direction",
         "beats",
+        "scored",
     ])?;
     let text = |x: Option<f64>| x.map(|x| x.to_string()).unwrap_or_default();
     for row in rows {
@@ -331,6 +395,7 @@ pub fn write_csv(rows: &[ScoreRow]) -> Result<Vec<u8>> {
             text(row.upper),
             row.direction.clone(),
             row.beats.join(";"),
+            row.scored.map(|n| n.to_string()).unwrap_or_default(),
         ])?;
     }
     Ok(writer.into_inner()?)
@@ -359,6 +424,7 @@ pub fn verdicts(rows: &[ScoreRow]) -> Vec<Json> {
         unbeaten: Vec<&'a str>,
         silent: Vec<&'a str>,
         by: Vec<(&'a str, Vec<&'a str>)>,
+        partly: Vec<String>,
     }
     let mut verdicts: Vec<Verdict<'_>> = vec![];
     for row in rows.iter().filter(|r| !r.baseline && r.lower.is_some() && r.direction != "none") {
@@ -378,17 +444,31 @@ pub fn verdicts(rows: &[ScoreRow]) -> Vec<Json> {
         if beaten.is_empty() && unbeaten.is_empty() {
             continue;
         }
+        let partly = row
+            .scored
+            .filter(|n| *n < row.of)
+            .map(|n| format!("{n} of {} {} by {}", row.of, row.stratum, row.metric));
         let fits = |v: &&mut Verdict<'_>| {
             v.model == row.model && v.data == row.data && (&v.unbeaten, &v.silent) == (&unbeaten, &silent)
         };
         if let Some(verdict) = verdicts.iter_mut().find(fits) {
+            verdict.partly.extend(partly);
             match verdict.by.iter_mut().find(|(metric, _)| *metric == row.metric) {
                 Some((_, strata)) => strata.push(&row.stratum),
                 None => verdict.by.push((&row.metric, vec![&row.stratum])),
             }
         } else {
             let by = vec![(row.metric.as_str(), vec![row.stratum.as_str()])];
-            verdicts.push(Verdict { model: &row.model, data: &row.data, beaten, unbeaten, silent, by });
+            let partly = partly.into_iter().collect();
+            verdicts.push(Verdict {
+                model: &row.model,
+                data: &row.data,
+                beaten,
+                unbeaten,
+                silent,
+                by,
+                partly,
+            });
         }
     }
     let sentence = |v: &Verdict<'_>| {
@@ -404,7 +484,11 @@ pub fn verdicts(rows: &[ScoreRow]) -> Vec<Json> {
             [] => String::new(),
             names => format!(" No value, since they predict no differences: {}.", names.join(", ")),
         };
-        let text = format!("`{}` {what} on `{}`, by {}.{silent}", v.model, v.data, by.join(", "));
+        let partly = match v.partly.as_slice() {
+            [] => String::new(),
+            some => format!(" It has a value in {} only.", some.join(", ")),
+        };
+        let text = format!("`{}` {what} on `{}`, by {}.{partly}{silent}", v.model, v.data, by.join(", "));
         json!({ "text": text, "beats_all": all, "model": v.model, "data": v.data })
     };
     verdicts.iter().map(sentence).collect()
@@ -415,7 +499,38 @@ mod tests {
     use super::*;
 
     fn scored(value: f64, resampled: Vec<f64>) -> Scored {
-        Scored { value, interval: (0.0, 0.0), resampled }
+        let units = resampled.clone();
+        Scored { value, interval: (0.0, 0.0), resampled, units }
+    }
+
+    #[test]
+    fn means_are_compared_where_both_have_a_score() {
+        // It abstains from all but one of six, where the other is nearly as good.
+        let rare = mean_of_perturbations(vec![0.9875, f64::NAN, f64::NAN, f64::NAN, f64::NAN, f64::NAN]);
+        let all = mean_of_perturbations(vec![0.9872, -0.8, -0.9, -0.7, -0.85, -0.9]);
+        assert!(rare.interval.0.is_nan() && rare.scored() == 1);
+        assert!(!is_better(&rare, &all, "higher", Over::Perturbations, 1));
+        let better = mean_of_perturbations(vec![f64::NAN, -0.7, -0.79, -0.61, -0.74, -0.8]);
+        assert!(is_better(&better, &all, "higher", Over::Perturbations, 1));
+        let of_cells = |p: &Scored| mean_of_cells(p.units.clone(), 1);
+        assert!(is_better(&of_cells(&better), &of_cells(&all), "higher", Over::Cells, 1));
+        assert!(!is_better(&of_cells(&rare), &of_cells(&all), "higher", Over::Cells, 1));
+    }
+
+    #[test]
+    fn students_quantiles_are_those_of_the_tables() {
+        for (freedom, expected) in [(4.0, 2.776), (6.0, 2.447), (9.0, 2.262), (29.0, 2.045), (1e6, 1.96)] {
+            assert!(
+                (t_quantile(freedom) / expected - 1.0).abs() < 3e-3,
+                "{freedom}: {}",
+                t_quantile(freedom)
+            );
+        }
+        let (low, high) = student(&[1.0, 2.0, 3.0, 4.0, 5.0, f64::NAN]);
+        assert!(
+            (low - (3.0 - 2.776 * 2.5f64.sqrt() / 5f64.sqrt())).abs() < 0.01
+                && (high + low - 6.0).abs() < 1e-9
+        );
     }
 
     #[test]
@@ -426,12 +541,12 @@ mod tests {
             base.iter().enumerate().map(|(i, b)| b + if i % 2 == 0 { 0.05 } else { -0.04 }).collect();
         let one = scored(0.56, better);
         let other = scored(0.55, base);
-        for over in [Over::All, Over::Cells] {
-            assert!(is_better(&one, &other, "higher", over));
-            assert!(!is_better(&one, &other, "lower", over));
-            assert!(is_better(&other, &one, "lower", over));
-            assert!(!is_better(&scored(0.56, noisy.clone()), &other, "higher", over));
-            assert!(!is_better(&one, &one, "higher", over));
+        for over in [Over::All, Over::Cells, Over::Perturbations] {
+            assert!(is_better(&one, &other, "higher", over, 1));
+            assert!(!is_better(&one, &other, "lower", over, 1));
+            assert!(is_better(&other, &one, "lower", over, 1));
+            assert!(!is_better(&scored(0.56, noisy.clone()), &other, "higher", over, 1));
+            assert!(!is_better(&one, &one, "higher", over, 1));
         }
     }
 

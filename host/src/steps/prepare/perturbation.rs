@@ -33,10 +33,16 @@ impl Labels {
         let column = keys.required_text("column", "the annotation that names each cell's perturbation");
         let control = keys.node("control").map(|node| one_or_more("control", node, keys)).unwrap_or_default();
         let told = keys.table("targets").map(|table| table.entries.as_slice()).unwrap_or_default();
-        let targets: BTreeMap<String, Vec<String>> = told
-            .iter()
-            .map(|(value, genes)| (value.name.clone(), one_or_more("targets", genes, keys)))
-            .collect();
+        let mut targets = BTreeMap::new();
+        for (value, node) in told {
+            let genes = one_or_more("targets", node, keys);
+            if genes.is_empty() {
+                let title = format!("`targets` names no gene for `{}`", value.name);
+                let help = "a value that means a control stands under `control`";
+                keys.problem(Diagnostic::error(node.at.clone(), title).help(help));
+            }
+            targets.insert(value.name.clone(), genes);
+        }
         Some(Self { column: column?, rules: LabelRules { control, targets } })
     }
 
@@ -61,9 +67,20 @@ impl Labels {
             host.warn(format!("{missing} cells have no value of `{}`: left out", self.column));
         }
         let labels: Vec<String> = labels.into_iter().flatten().collect();
+        ensure!(!labels.is_empty(), "no cell has a value of `{}`", self.column);
+        self.check_rules(&labels, host);
         let measured = Measured::read(&labels, &cells.var.names, &self.rules);
         self.check(&measured, host)?;
         Ok(Cells { measured: Some(measured), ..cells.select_cells(&rows) })
+    }
+
+    /// A value that the pipeline speaks of and no cell has is most likely misspelt.
+    fn check_rules(&self, labels: &[String], host: &Services) {
+        let spoken_of = self.rules.targets.keys().chain(&self.rules.control);
+        let absent: Vec<&str> = spoken_of.filter(|v| !labels.contains(v)).map(String::as_str).collect();
+        if !absent.is_empty() {
+            host.warn(format!("no cell has `{}` {}", self.column, absent.join(" or ")));
+        }
     }
 
     fn check(&self, measured: &Measured, host: &Services) -> Result<()> {

@@ -107,8 +107,8 @@ impl Page {
             self.add("</ul>");
         }
         self.add(
-            "<p class=\"note\">Beating means: the 95 % interval of the paired difference, by a bootstrap over cells \
-             (over perturbations where these were measured), excludes 0. Not corrected for the number of comparisons.</p>",
+            "<p class=\"note\">Beating means: the 95 % interval of the paired difference excludes 0, by a bootstrap over \
+             cells, or Student's over measured perturbations. Not corrected for the number of comparisons.</p>",
         );
     }
 

@@ -9,12 +9,14 @@ use super::impacts::{make_null, push_before};
 use super::table::{write_knockouts, write_parquet};
 use super::{EffectsOf, Measure, Screen, Shot};
 use crate::data::{Cells, Knockouts};
-use crate::plugin::{Answers, Services, Strategy};
+use crate::plugin::{Answers, Scale, Services, Strategy};
 use crate::run::{Cancelled, Outputs, StepCx, json_bytes, write_atomically};
 use crate::steps::FittedModel;
+use crate::steps::prepare::OTHER_GENES;
 use anyhow::{Context, Result};
 use lacuna_abi::MatRef;
 use serde_json::{Value as Json, json};
+use std::collections::HashSet;
 
 /// What stands in the place of a cell's name.
 pub const POPULATION: &str = "(population)";
@@ -47,7 +49,8 @@ pub fn run(screen: &Screen, model: &FittedModel, cells: &Cells, cx: &StepCx<'_>)
     let summaries = summaries(&knockouts, cells, &groups, &impacts, &described);
     cx.write("genes.csv", &genes::write_csv(&summaries, cells)?)?;
     let shown = screen.shown();
-    let chosen = strongest(screen, &knockouts, cells, (&impacts[0][shown], lowest_first(&described[shown])))?;
+    let ranked = (impacts[0][shown].as_slice(), lowest_first(&described[shown]));
+    let chosen = strongest(screen, &knockouts, cells, ranked, &cx.services)?;
     write_effects(&whole, &knockouts.select(chosen.iter().copied()), (&groups, &parts), cx)?;
     let label = |&i: &usize| knockouts.label(i, &cells.var.names);
     let column = described[shown]["column"].as_str().unwrap_or_default();
@@ -68,14 +71,18 @@ fn proposed(shot: &Shot<'_>, strategy: &Strategy) -> Result<Knockouts> {
     if !super::by_blocks(&shot.screen.knockouts) {
         return Ok(shot.proposed(strategy, shot.cells, (0, &none, &[]))?.of_population());
     }
-    let mut all = Knockouts::default();
+    let (mut all, mut seen) = (Knockouts::default(), HashSet::new());
     for start in (0..shot.cells.len()).step_by(CELLS_AT_ONCE) {
         let rows: Vec<usize> = (start..(start + CELLS_AT_ONCE).min(shot.cells.len())).collect();
         let found = shot.proposed(strategy, &shot.cells.select_cells(&rows), (0, &none, &[]))?;
-        (0..found.len()).for_each(|i| all.push_population(found.genes(i), found.levels(i)));
-        all = all.of_population();
+        for i in 0..found.len() {
+            let levels: Vec<u32> = found.levels(i).iter().map(|level| level.to_bits()).collect();
+            if seen.insert((found.genes(i).to_vec(), levels)) {
+                all.push_population(found.genes(i), found.levels(i));
+            }
+        }
     }
-    Ok(all)
+    Ok(all.of_population())
 }
 
 fn members(cells: &Cells, member: &[bool]) -> Cells {
@@ -113,21 +120,25 @@ fn ask(model: &FittedModel, cells: &Cells, knockouts: &Knockouts, host: &Service
         return Err(Cancelled.into());
     }
     let genes = cells.n_genes();
-    let scores = model.fitted.info().answers == Answers::GeneScores;
-    let mut query = Knockouts::default();
-    if !scores {
-        query.push_population(&[], &[]);
+    if model.fitted.info().answers == Answers::GeneScores {
+        let mut rows = vec![0.0; knockouts.len() * genes];
+        model.fitted.predict(host, cells, knockouts, &mut rows)?;
+        return Ok(Answered { base: vec![], base_spread: vec![], rows, spread: vec![] });
     }
-    (0..knockouts.len()).for_each(|i| query.push_population(knockouts.genes(i), knockouts.levels(i)));
+    let query = with_base(knockouts);
     let mut rows = vec![0.0; query.len() * genes];
     let mut spread = vec![f32::NAN; rows.len()];
-    if scores {
-        model.fitted.predict(host, cells, &query, &mut rows)?;
-        return Ok(Answered { base: vec![], base_spread: vec![], rows, spread });
-    }
     model.fitted.predict_with_spread(host, cells, &query, (&mut rows, &mut spread))?;
     let (after, after_spread) = (rows.split_off(genes), spread.split_off(genes));
     Ok(Answered { base: rows, base_spread: spread, rows: after, spread: after_spread })
+}
+
+/// The population as it is, then each knockout.
+fn with_base(knockouts: &Knockouts) -> Knockouts {
+    let mut query = Knockouts::default();
+    query.push_population(&[], &[]);
+    (0..knockouts.len()).for_each(|i| query.push_population(knockouts.genes(i), knockouts.levels(i)));
+    query
 }
 
 /// The predicted effects of knockouts on a population, knockouts × genes: scores as they are, else the profiles
@@ -137,6 +148,8 @@ pub enum Effects {
     Scores(Vec<f32>),
     /// The profile as it is (genes), and after each knockout (knockouts × genes).
     Means(Vec<f32>, Vec<f32>),
+    /// The same of means of log1p(10⁴ p).
+    Logs(Vec<f32>, Vec<f32>),
 }
 
 /// Asks for the effects of knockouts on a population.
@@ -146,6 +159,14 @@ pub fn effects(
     knockouts: &Knockouts,
     host: &Services,
 ) -> Result<Effects> {
+    let info = model.fitted.info();
+    if (info.answers, info.scale) == (Answers::Means, Scale::Log1pCp10k) {
+        let query = with_base(knockouts);
+        let mut rows = vec![0.0; query.len() * cells.n_genes()];
+        model.fitted.logs(host, cells, &query, &mut rows)?;
+        let after = rows.split_off(cells.n_genes());
+        return Ok(Effects::Logs(rows, after));
+    }
     let found = ask(model, cells, knockouts, host)?;
     Ok(if found.base.is_empty() {
         Effects::Scores(found.rows)
@@ -165,7 +186,7 @@ fn of_group(shot: &Shot<'_>, knockouts: &Knockouts) -> Result<Impacts> {
         let block = knockouts.select(rows);
         let found = ask(shot.model, shot.cells, &block, shot.host)?;
         if scores {
-            impacts[0].extend(magnitudes(&found.rows, &block, shot.cells.n_genes()));
+            impacts[0].extend(magnitudes(&found.rows, &block, shot.cells));
             continue;
         }
         for (measure, out) in shot.measures.iter().zip(&mut impacts) {
@@ -176,9 +197,11 @@ fn of_group(shot: &Shot<'_>, knockouts: &Knockouts) -> Result<Impacts> {
 }
 
 /// The root mean square of each knockout's scores of all other genes.
-fn magnitudes(scores: &[f32], knockouts: &Knockouts, genes: usize) -> Vec<f32> {
+fn magnitudes(scores: &[f32], knockouts: &Knockouts, cells: &Cells) -> Vec<f32> {
+    let genes = cells.n_genes();
+    let other = cells.var.names.iter().position(|name| name == OTHER_GENES);
     let one = |(i, row): (usize, &[f32])| {
-        let others = (0..genes).filter(|j| !knockouts.genes(i).contains(&(*j as u32)));
+        let others = (0..genes).filter(|j| !knockouts.genes(i).contains(&(*j as u32)) && Some(*j) != other);
         let (sum, n) = others.fold((0f64, 0usize), |(sum, n), j| (sum + f64::from(row[j]).powi(2), n + 1));
         (sum / n.max(1) as f64).sqrt() as f32
     };
@@ -255,6 +278,7 @@ fn strongest(
     knockouts: &Knockouts,
     cells: &Cells,
     (impacts, lowest_first): (&[f32], bool),
+    host: &Services,
 ) -> Result<Vec<usize>> {
     let EffectsOf { top, genes } = &screen.effects;
     let asked = crate::steps::prepare::find_genes(&cells.var, genes, "effects")?;
@@ -266,6 +290,7 @@ fn strongest(
     let mut order: Vec<usize> = (0..knockouts.len()).collect();
     order.sort_by(|a, b| strength(b).total_cmp(&strength(a)).then(a.cmp(b)));
     let is_asked = |&i: &usize| knockouts.single(i).is_some_and(|g| asked.contains(&(g as usize)));
+    screen.warn_of_unproposed(&asked, (0..knockouts.len()).filter_map(|i| knockouts.single(i)), cells, host);
     Ok(order.into_iter().enumerate().filter(|(at, i)| at < top || is_asked(i)).map(|(_, i)| i).collect())
 }
 
