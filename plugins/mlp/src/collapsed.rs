@@ -45,6 +45,11 @@ impl Collapsed {
         &self.bias
     }
 
+    /// All rows of W, one after the other.
+    pub fn rows(&self) -> &[Chunk] {
+        &self.rows
+    }
+
     /// A gene's row of W.
     pub fn row(&self, gene: u32) -> &[Chunk] {
         let width = chunks(self.bias.len());

@@ -5,7 +5,7 @@
 //! give the profile's total and the dissimilarity. Nothing depends on how cells come together in blocks.
 
 use crate::collapsed::Collapsed;
-use crate::lanes::{Chunk, Job, Lanes, Marks, Path, ZERO, chunks, get, packed, set};
+use crate::lanes::{Chunk, Job, Lanes, Marks, Path, ZERO, chunks, get, pack, packed, set, sum_of_columns};
 use lacuna_sdk::prelude::*;
 use std::ops::Range;
 
@@ -384,33 +384,20 @@ fn total(list: &[Chunk]) -> f64 {
 #[inline(always)]
 fn sums_of_rows<L: Lanes>(l: L, map: &Collapsed, cells: &[&[u32]]) -> Vec<Vec<Chunk>> {
     let width = chunks(map.genes());
-    let mut sums: Vec<Vec<Chunk>> = cells.iter().map(|_| vec![ZERO; width]).collect();
-    for at in 0..width / 4 {
+    let padded = width.next_multiple_of(4);
+    let mut sums: Vec<Vec<Chunk>> = cells.iter().map(|_| vec![ZERO; padded]).collect();
+    let mut columns = vec![[ZERO; 4]; map.genes()];
+    for at in 0..padded / 4 {
+        pack(map.rows(), width, 4 * at, &mut columns);
         for (genes, sum) in cells.iter().zip(&mut sums) {
-            let [mut a, mut b, mut c, mut d] = [l.splat(0.0); 4];
-            for &gene in *genes {
-                let row = &map.row(gene).as_chunks::<4>().0[at];
-                a = l.add(a, l.load(&row[0]));
-                b = l.add(b, l.load(&row[1]));
-                c = l.add(c, l.load(&row[2]));
-                d = l.add(d, l.load(&row[3]));
-            }
+            let found = sum_of_columns(l, &columns, genes);
             let out = &mut sum.as_chunks_mut::<4>().0[at];
-            l.store(a, &mut out[0]);
-            l.store(b, &mut out[1]);
-            l.store(c, &mut out[2]);
-            l.store(d, &mut out[3]);
-        }
-    }
-    for column in width / 4 * 4..width {
-        for (genes, sum) in cells.iter().zip(&mut sums) {
-            let mut v = l.splat(0.0);
-            for &gene in *genes {
-                v = l.add(v, l.load(&map.row(gene)[column]));
+            for i in 0..4 {
+                l.store(found[i], &mut out[i]);
             }
-            l.store(v, &mut sum[column]);
         }
     }
+    sums.iter_mut().for_each(|sum| sum.truncate(width));
     sums
 }
 

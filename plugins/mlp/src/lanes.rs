@@ -38,6 +38,20 @@ pub fn packed(numbers: impl Iterator<Item = f32>, chunks: usize) -> Vec<Chunk> {
     list
 }
 
+/// The numbers of chunks, one after the other.
+#[allow(unsafe_code)] // A view of the same memory.
+pub fn flat(list: &[Chunk]) -> &[f32] {
+    // SAFETY: a chunk is sixteen numbers without padding.
+    unsafe { std::slice::from_raw_parts(list.as_ptr().cast(), list.len() * LANES) }
+}
+
+/// As [`flat`], to be changed.
+#[allow(unsafe_code)] // A view of the same memory.
+pub fn flat_mut(list: &mut [Chunk]) -> &mut [f32] {
+    // SAFETY: as above; the borrow is passed on.
+    unsafe { std::slice::from_raw_parts_mut(list.as_mut_ptr().cast(), list.len() * LANES) }
+}
+
 /// Which numbers of a row a cell wants: one bit each, and their places.
 pub struct Marks<'a> {
     bits: Vec<u16>,
@@ -67,12 +81,43 @@ pub trait Lanes: Copy {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a · b + c, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// a · b.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a / b.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// √a.
+    fn sqrt(self, a: Self::V) -> Self::V;
     /// |a|.
     fn abs(self, a: Self::V) -> Self::V;
     /// The sum of all lanes: halves added to each other until one is left.
     fn sum(self, v: Self::V) -> f32;
     /// The marked numbers of a row, one after the other, with zeros behind them. `out` has a chunk more than they need.
     fn compact(self, row: &[Chunk], marks: &Marks<'_>, out: &mut [Chunk]);
+}
+
+/// Copies four columns of chunks, from column `start` on, of a matrix whose rows have so many: side by side they fit
+/// into the cache, and into few pages. Columns behind the last are 0.
+pub fn pack(matrix: &[Chunk], width: usize, start: usize, out: &mut [[Chunk; 4]]) {
+    let start = start.min(width);
+    let columns = 4.min(width - start);
+    for (row, out) in matrix.chunks_exact(width.max(1)).zip(out) {
+        *out = [ZERO; 4];
+        out[..columns].copy_from_slice(&row[start..start + columns]);
+    }
+}
+
+/// The sums of some rows of four columns, row after row.
+#[inline(always)]
+pub fn sum_of_columns<L: Lanes>(l: L, columns: &[[Chunk; 4]], rows: &[u32]) -> [L::V; 4] {
+    let [mut a, mut b, mut c, mut d] = [l.splat(0.0); 4];
+    for &row in rows {
+        let row = &columns[row as usize];
+        a = l.add(a, l.load(&row[0]));
+        b = l.add(b, l.load(&row[1]));
+        c = l.add(c, l.load(&row[2]));
+        d = l.add(d, l.load(&row[3]));
+    }
+    [a, b, c, d]
 }
 
 /// Work that is the same on every path.
@@ -187,6 +232,18 @@ impl Lanes for Portable {
         std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
     #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        a.map(f32::sqrt)
+    }
+    #[inline(always)]
     fn abs(self, a: Self::V) -> Self::V {
         a.map(f32::abs)
     }
@@ -249,6 +306,21 @@ mod x86 {
         fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: see the token.
             unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        fn mul(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: see the token.
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        fn div(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: see the token.
+            unsafe { _mm512_div_ps(a, b) }
+        }
+        #[inline(always)]
+        fn sqrt(self, a: __m512) -> __m512 {
+            // SAFETY: see the token.
+            unsafe { _mm512_sqrt_ps(a) }
         }
         #[inline(always)]
         fn abs(self, a: __m512) -> __m512 {
@@ -328,6 +400,21 @@ mod x86 {
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
         }
         #[inline(always)]
+        fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+            // SAFETY: see the token.
+            unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
+        fn div(self, a: Self::V, b: Self::V) -> Self::V {
+            // SAFETY: see the token.
+            unsafe { [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])] }
+        }
+        #[inline(always)]
+        fn sqrt(self, a: Self::V) -> Self::V {
+            // SAFETY: see the token.
+            unsafe { [_mm256_sqrt_ps(a[0]), _mm256_sqrt_ps(a[1])] }
+        }
+        #[inline(always)]
         fn abs(self, a: Self::V) -> Self::V {
             // SAFETY: see the token.
             unsafe {
@@ -362,7 +449,8 @@ mod tests {
         fn run<L: Lanes>(self, l: L) -> Self::Out {
             let [a, b, c] = self.0.each_ref().map(|chunk| l.load(chunk));
             let mut out = vec![ZERO; 2];
-            l.store(l.add(l.splat(0.1), l.abs(l.fma(a, b, c))), &mut out[0]);
+            let x = l.abs(l.fma(a, b, c));
+            l.store(l.add(l.splat(0.1), l.div(l.sqrt(x), l.mul(b, c))), &mut out[0]);
             let mut picked = vec![Chunk([7.0; LANES]); chunks(self.1.places.len()) + 1];
             l.compact(self.2, self.1, &mut picked);
             out.extend(picked);

@@ -10,6 +10,7 @@ mod fitted;
 mod fused;
 mod lanes;
 mod network;
+mod step;
 mod train;
 
 use fitted::FittedMlp;

@@ -210,11 +210,21 @@ const TILE: usize = 256;
 
 /// out = a·b, in tiles on the host's threads.
 pub fn product<T: Real>(a: &ArrayView2<'_, T>, b: &ArrayView2<'_, T>, out: &mut Array2<T>, cx: &Context) {
+    product_into(a, b, &mut out.view_mut(), cx);
+}
+
+/// As [`product`], into memory of somebody else.
+pub fn product_into<T: Real>(
+    a: &ArrayView2<'_, T>,
+    b: &ArrayView2<'_, T>,
+    out: &mut ArrayViewMut2<'_, T>,
+    cx: &Context,
+) {
     let multiply = |a: &ArrayView2<'_, T>, b: &ArrayView2<'_, T>, out: &mut ArrayViewMut2<'_, T>| {
         general_mat_mul(T::one(), a, b, T::zero(), out);
     };
     if a.len() * b.ncols() < SMALL {
-        return multiply(a, b, &mut out.view_mut());
+        return multiply(a, b, out);
     }
     let mut tiles: Vec<(usize, usize, ArrayViewMut2<'_, T>)> = vec![];
     for (i, rows) in out.axis_chunks_iter_mut(Axis(0), TILE).enumerate() {
