@@ -2,7 +2,7 @@
 //! W = W1·W2 and b = b1·W2 + b2. With s the sum of W's rows over a cell's k genes, losing the genes g gives
 //! h_i = (s_i − Σ W_gi) / (k − |g|) + b_i. So all knockouts of a cell need no matrix product.
 
-use crate::lanes::{Chunk, chunks, get, packed};
+use crate::lanes::{Chunk, Job, Lanes, Path, ZERO, chunks, get, packed};
 use crate::network::Network;
 
 /// The two layers as one: rows of W in chunks, one for each gene that goes in.
@@ -58,11 +58,9 @@ impl Collapsed {
 
     /// Sums up a cell.
     pub fn base<'a>(&self, genes: &'a [u32]) -> Base<'a> {
-        let mut sum = vec![0.0; genes.len()];
-        for &i in genes {
-            let row = self.row(i);
-            sum.iter_mut().zip(genes).for_each(|(s, &j)| *s += get(row, j as usize));
-        }
+        let mut all = vec![ZERO; chunks(self.bias.len())];
+        Path::chosen().run(AddRows { map: self, genes, out: &mut all });
+        let sum = genes.iter().map(|&j| get(&all, j as usize)).collect();
         Base { genes, sum, b: genes.iter().map(|&j| self.bias[j as usize]).collect() }
     }
 
@@ -88,6 +86,25 @@ impl Collapsed {
             out[at] = 0.0;
         }
         close(out);
+    }
+}
+
+/// Adds up rows of the map.
+struct AddRows<'a> {
+    map: &'a Collapsed,
+    genes: &'a [u32],
+    out: &'a mut [Chunk],
+}
+
+impl Job for AddRows<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        for &gene in self.genes {
+            for (sum, chunk) in self.out.iter_mut().zip(self.map.row(gene)) {
+                l.store(l.add(l.load(sum), l.load(chunk)), sum);
+            }
+        }
     }
 }
 

@@ -115,8 +115,8 @@ impl Fitted for FittedMlp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::tests::random_cells;
-    use crate::network::{Batch, Pass};
+    use crate::plain::tests::random_cells;
+    use crate::plain::{Batch, Pass};
     use lacuna_sdk::ndarray::Array2;
     use lacuna_sdk::testing::{self, context};
 

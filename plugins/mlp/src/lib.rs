@@ -1,7 +1,8 @@
 //! Learns expression profiles from gene assemblages: the network of DKO (arXiv 2510.03359).
 //!
-//! `network` is the arithmetic, generic over f32 and f64; `train` the optimiser's loop; `fitted` what a
-//! fitted model answers, by way of the `collapsed` map that makes a knockout a rank-1 update.
+//! `network` holds the weights, `train` is the optimiser's loop and `step` one step of it; `fitted` is what a fitted model
+//! answers, by way of the `collapsed` map that makes a knockout a rank-1 update, and `fused` screens with that. Both are
+//! written once over `lanes`, sixteen numbers at once, and tested against the arithmetic in plain words (`plain`).
 
 use lacuna_sdk::prelude::*;
 
@@ -10,6 +11,8 @@ mod fitted;
 mod fused;
 mod lanes;
 mod network;
+#[cfg(test)]
+mod plain;
 mod step;
 mod train;
 

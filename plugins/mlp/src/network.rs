@@ -1,11 +1,11 @@
-//! The network's arithmetic: forward, Bray–Curtis loss, gradients. Generic over f32 (at work) and f64 (in tests).
+//! The network: two linear layers, without an activation between them.
 //!
 //! For a cell with assemblage z of k genes: x = z / k, u = x·W1 + b1, h = u·W2 + b2,
-//! q_j = z_j |h_j| / Σ_l z_l |h_l|. There is no activation between the layers. Weights are inputs × outputs.
+//! q_j = z_j |h_j| / Σ_l z_l |h_l|. Weights are inputs × outputs. [`step`](crate::step) trains it; in tests `plain` does.
 
 use lacuna_sdk::ndarray::linalg::general_mat_mul;
 use lacuna_sdk::ndarray::{
-    Array1, Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar, NdFloat, ScalarOperand, Zip, s,
+    Array1, Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar, NdFloat, ScalarOperand, s,
 };
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::rand::RngExt;
@@ -39,24 +39,6 @@ pub struct Network<T> {
     pub w2: Array2<T>,
     /// Its bias.
     pub b2: Array1<T>,
-}
-
-/// Cells as the network takes them.
-pub struct Batch<T> {
-    /// Closed assemblages z / k, cells × genes.
-    pub x: Array2<T>,
-    /// Observed profiles, cells × genes.
-    pub p: Array2<T>,
-}
-
-/// What the forward pass leaves for the backward pass. Buffers are used again.
-pub struct Pass<T> {
-    u: Array2<T>,
-    /// Before the head; after the backward pass its gradient.
-    h: Array2<T>,
-    /// Predicted profiles, cells × genes.
-    pub q: Array2<T>,
-    du: Array2<T>,
 }
 
 impl<T: Real> Network<T> {
@@ -94,127 +76,13 @@ impl<T: Real> Network<T> {
     }
 }
 
-impl<T: Real> Batch<T> {
-    /// These cells.
-    pub fn of(cells: &Cells<'_>, rows: &[usize]) -> Self {
-        let shape = (rows.len(), cells.n_genes());
-        let mut batch = Self { x: Array2::zeros(shape), p: Array2::zeros(shape) };
-        batch.fill(cells, rows);
-        batch
-    }
-
-    /// These cells instead, as many as before.
-    pub fn fill(&mut self, cells: &Cells<'_>, rows: &[usize]) {
-        self.x.fill(T::zero());
-        self.p.fill(T::zero());
-        for (i, &cell) in rows.iter().enumerate() {
-            let genes = cells.assemblage(cell);
-            let share = T::of(1.0 / genes.len() as f64);
-            for (&j, p) in genes.iter().zip(cells.shares(cell)) {
-                self.x[[i, j as usize]] = share;
-                self.p[[i, j as usize]] = T::of(f64::from(p));
-            }
-        }
-    }
-}
-
-impl<T: Real> Pass<T> {
-    /// Buffers for a batch of this shape.
-    pub fn new(cells: usize, genes: usize) -> Self {
-        let zeros = || Array2::zeros((cells, genes));
-        Self { u: zeros(), h: zeros(), q: zeros(), du: zeros() }
-    }
-
-    /// Predicts the batch; gives each cell's Bray–Curtis dissimilarity to its observed profile.
-    pub fn forward(&mut self, network: &Network<T>, batch: &Batch<T>, cx: &Context) -> Vec<T> {
-        affine(&batch.x.view(), &network.w1, &network.b1, &mut self.u, cx);
-        affine(&self.u.view(), &network.w2, &network.b2, &mut self.h, cx);
-        let rows = self
-            .q
-            .outer_iter_mut()
-            .zip(self.h.outer_iter())
-            .zip(batch.x.outer_iter())
-            .zip(batch.p.outer_iter());
-        rows.map(|(((mut q, h), x), p)| {
-            // x is above 0 where z is 1.
-            Zip::from(&mut q)
-                .and(&h)
-                .and(&x)
-                .for_each(|q, &h, &x| *q = if x > T::zero() { h.abs() } else { T::zero() });
-            let sum = q.sum();
-            if sum > T::zero() {
-                q.mapv_inplace(|a| a / sum);
-            }
-            let difference = Zip::from(&q).and(&p).fold(T::zero(), |d, &q, &p| d + (q - p).abs());
-            difference / (q.sum() + p.sum())
-        })
-        .collect()
-    }
-
-    /// Writes the gradient of the summed dissimilarities, after [`forward`](Self::forward) on the same batch.
-    ///
-    /// With q and p closed, BC = ½ Σ|q − p|. Through the closing, ∂BC/∂a_j = (g_j − Σ_l g_l q_l) / Σa with
-    /// g = ½ sign(q − p); through the absolute value, times sign(h_j).
-    pub fn backward(
-        &mut self,
-        network: &Network<T>,
-        batch: &Batch<T>,
-        gradient: &mut Network<T>,
-        cx: &Context,
-    ) {
-        let half = T::of(0.5);
-        let rows = self
-            .h
-            .outer_iter_mut()
-            .zip(self.q.outer_iter())
-            .zip(batch.x.outer_iter())
-            .zip(batch.p.outer_iter());
-        for (((mut h, q), x), p) in rows {
-            let g = |q: T, p: T| {
-                if q > p {
-                    half
-                } else if q < p {
-                    -half
-                } else {
-                    T::zero()
-                }
-            };
-            let sum = Zip::from(&h)
-                .and(&x)
-                .fold(T::zero(), |s, &h, &x| if x > T::zero() { s + h.abs() } else { s });
-            let mean = Zip::from(&q).and(&p).fold(T::zero(), |m, &q, &p| m + g(q, p) * q);
-            Zip::from(&mut h).and(&q).and(&p).and(&x).for_each(|h, &q, &p, &x| {
-                let silent = x <= T::zero() || *h == T::zero() || sum <= T::zero();
-                *h = if silent { T::zero() } else { h.signum() * (g(q, p) - mean) / sum };
-            });
-        }
-        let dh = &self.h;
-        product(&self.u.t(), &dh.view(), &mut gradient.w2, cx);
-        gradient.b2.assign(&dh.sum_axis(Axis(0)));
-        product(&dh.view(), &network.w2.t(), &mut self.du, cx);
-        product(&batch.x.t(), &self.du.view(), &mut gradient.w1, cx);
-        gradient.b1.assign(&self.du.sum_axis(Axis(0)));
-    }
-}
-
-/// out = x·w + b.
-fn affine<T: Real>(x: &ArrayView2<'_, T>, w: &Array2<T>, b: &Array1<T>, out: &mut Array2<T>, cx: &Context) {
-    product(x, &w.view(), out, cx);
-    out.outer_iter_mut().for_each(|mut row| row += b);
-}
-
 /// Below so many multiplications a product is not worth other threads.
 const SMALL: usize = 1 << 21;
 /// Rows and columns of a tile. The cut does not depend on the number of threads, nor does then any bit.
 const TILE: usize = 256;
 
 /// out = a·b, in tiles on the host's threads.
-pub fn product<T: Real>(a: &ArrayView2<'_, T>, b: &ArrayView2<'_, T>, out: &mut Array2<T>, cx: &Context) {
-    product_into(a, b, &mut out.view_mut(), cx);
-}
-
-/// As [`product`], into memory of somebody else.
-pub fn product_into<T: Real>(
+pub fn product<T: Real>(
     a: &ArrayView2<'_, T>,
     b: &ArrayView2<'_, T>,
     out: &mut ArrayViewMut2<'_, T>,
@@ -245,76 +113,9 @@ pub fn product_into<T: Real>(
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
     use lacuna_sdk::testing::context;
-
-    /// Cells with random assemblages and profiles.
-    pub fn random_cells(cells: usize, genes: usize, seed: u64) -> OwnedCells {
-        let mut stream = context(seed).stream(99);
-        let mut owned = OwnedCells::new((0..genes).map(|j| format!("g{j}")).collect());
-        for i in 0..cells {
-            let mut row: Vec<f32> = (0..genes)
-                .map(
-                    |_| if stream.random_range(0.0..1.0) < 0.6 { stream.random_range(0.1..3.0) } else { 0.0 },
-                )
-                .collect();
-            row[i % genes] = 1.0;
-            owned.push(format!("c{i}"), &row);
-        }
-        owned
-    }
-
-    fn loss(network: &Network<f64>, batch: &Batch<f64>, cx: &Context) -> f64 {
-        Pass::new(batch.x.nrows(), network.genes()).forward(network, batch, cx).iter().sum()
-    }
-
-    #[test]
-    fn gradients_equal_finite_differences() {
-        for (seed, genes, n) in [(1, 7, 5), (2, 12, 3), (3, 3, 9)] {
-            let cx = context(seed);
-            let owned = random_cells(n, genes, seed);
-            let view = owned.to_view();
-            let batch = Batch::of(&Cells::from_view(&view), &(0..n).collect::<Vec<_>>());
-            let mut network = Network::<f64>::random(genes, &mut cx.stream(0));
-            let mut gradient = Network::zeros(genes);
-            let mut pass = Pass::new(n, genes);
-            pass.forward(&network, &batch, &cx);
-            pass.backward(&network, &batch, &mut gradient, &cx);
-            let step = 1e-6;
-            for part in 0..4 {
-                for i in 0..network.parts_mut()[part].len() {
-                    let mut at = |x: f64| {
-                        network.parts_mut()[part][i] += x;
-                        let loss = loss(&network, &batch, &cx);
-                        network.parts_mut()[part][i] -= x;
-                        loss
-                    };
-                    let numeric = (at(step) - at(-step)) / (2.0 * step);
-                    let analytic = gradient.parts_mut()[part][i];
-                    assert!((numeric - analytic).abs() < 1e-5, "part {part}, {i}: {numeric} and {analytic}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn silent_genes_stay_silent_and_profiles_sum_to_one() {
-        let cx = context(5);
-        let owned = random_cells(6, 9, 5);
-        let view = owned.to_view();
-        let cells = Cells::from_view(&view);
-        let batch = Batch::<f32>::of(&cells, &[0, 1, 2, 3, 4, 5]);
-        let network = Network::random(9, &mut cx.stream(0));
-        let mut pass = Pass::new(6, 9);
-        let losses = pass.forward(&network, &batch, &cx);
-        for (i, loss) in losses.iter().enumerate() {
-            let row = pass.q.row(i);
-            assert!((row.sum() - 1.0).abs() < 1e-6);
-            assert!((0..9).all(|j| row[j] == 0.0 || cells.assemblage(i).contains(&(j as u32))));
-            assert!((0.0..=1.0).contains(loss));
-        }
-    }
 
     #[test]
     fn tiled_products_equal_plain_ones() {
@@ -325,7 +126,7 @@ pub mod tests {
         };
         let (a, b) = (random(70, 301, 1), random(301, 520, 2));
         let mut out = Array2::zeros((70, 520));
-        product(&a.view(), &b.view(), &mut out, &cx);
+        product(&a.view(), &b.view(), &mut out.view_mut(), &cx);
         assert!((&out - &a.dot(&b)).iter().all(|d| d.abs() < 1e-12));
     }
 }

@@ -1,4 +1,4 @@
-//! One step of the training at speed: what [`network`](crate::network) does in plain words, for f32.
+//! One step of the training at speed: what `plain` does in plain words, for f32.
 //!
 //! The input is a set, so the first layer is a sum of rows. A layer's gradient is never written: it is of the rank of the
 //! minibatch, and made row by row where Adam (Kingma & Ba 2015; β = 0.9, 0.999, ε = 1e-8 as in PyTorch) uses it, in the
@@ -7,7 +7,7 @@
 use crate::lanes::{
     Chunk, Job, LANES, Lanes, Path, ZERO, chunks, flat, flat_mut, get, pack, packed, sum_of_columns,
 };
-use crate::network::{Network, product_into};
+use crate::network::{Network, product};
 use lacuna_sdk::ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use lacuna_sdk::prelude::*;
 
@@ -149,7 +149,7 @@ impl Forward {
         let u = self.u.view();
         let mut h = self.h.view_mut();
         let genes = weights.genes;
-        product_into(&u.slice(s![..n, ..genes]), &weights.w2.view(), &mut h.slice_mut(s![..n, ..]), cx);
+        product(&u.slice(s![..n, ..genes]), &weights.w2.view(), &mut h.slice_mut(s![..n, ..]), cx);
         debug_assert_eq!(h.ncols(), width * LANES);
         for mut row in h.slice_mut(s![..n, ..]).rows_mut() {
             row.iter_mut().zip(flat(&weights.b2)).for_each(|(h, b)| *h += b);
@@ -279,7 +279,7 @@ impl Trainer {
 
     /// The backward pass of the minibatch that [`forward`](Self::forward) has just seen, and Adam's update.
     ///
-    /// The gradient is that of the summed dissimilarities, as in [`Pass::backward`](crate::network::Pass::backward).
+    /// The gradient is that of the summed dissimilarities, as in `plain::Pass::backward`.
     pub fn update(&mut self, sets: &Sets, cells: &[usize], cx: &Context) {
         self.updates += 1;
         let rates = self.rates();
@@ -296,7 +296,7 @@ impl Trainer {
         }
     }
 
-    /// dh: through the closing and the absolute value; see [`Pass::backward`](crate::network::Pass::backward).
+    /// dh: through the closing and the absolute value; see `plain::Pass::backward`.
     fn head(&mut self, sets: &Sets, cells: &[usize]) {
         let width = self.dh.width;
         for (at, &cell) in cells.iter().enumerate() {
@@ -527,8 +527,8 @@ impl Job for &mut First<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::tests::random_cells;
-    use crate::network::{Batch, Pass};
+    use crate::plain::tests::random_cells;
+    use crate::plain::{Batch, Pass};
     use lacuna_sdk::testing::context;
 
     /// Adam in plain words, f64.

@@ -118,7 +118,7 @@ impl Validation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::tests::random_cells;
+    use crate::plain::tests::random_cells;
     use lacuna_sdk::testing::{self, context};
 
     fn fit(config: &MlpConfig, seed: u64) -> (Network<f32>, Vec<Look>) {

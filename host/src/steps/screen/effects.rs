@@ -13,7 +13,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-const ROWS_AT_ONCE: usize = 256;
+/// Knockouts, and cells, that are predicted at once.
+const KNOCKOUTS_AT_ONCE: usize = 8;
+const CELLS_AT_ONCE: usize = 32;
 
 /// Sums over the cells of one group, gene by gene.
 struct Sums {
@@ -39,10 +41,11 @@ pub fn write(shot: &Shot<'_>, knockouts: &[Knockouts], groups: Option<&str>, pat
     let names: BTreeSet<&String> = group_of.iter().flatten().collect();
     let mut members: Vec<(&str, Option<&String>)> = vec![("all", None)];
     members.extend(names.iter().map(|name| (name.as_str(), Some(*name))));
-    let tables: Vec<RecordBatch> = knockouts
-        .par_iter()
-        .map(|rows| of_knockout(shot, rows, &members, &group_of))
+    let tables: Vec<Vec<RecordBatch>> = knockouts
+        .par_chunks(KNOCKOUTS_AT_ONCE)
+        .map(|some| of_knockouts(shot, some, &members, &group_of))
         .collect::<Result<_>>()?;
+    let tables = tables.concat();
     let tables = if tables.is_empty() { vec![Table::new(OF_PROFILES).finish()?] } else { tables };
     write_parquet(path, &tables)
 }
@@ -52,60 +55,77 @@ pub const OF_PROFILES: &[&str] = &["before", "after", "log2fc", "log2fc_lower", 
 /// The numbers of effects that are scores.
 pub const OF_SCORES: &[&str] = &["score", "detection"];
 
-fn of_knockout(
+/// The tables of some knockouts, which share the predictions of the cells as they are.
+fn of_knockouts(
     shot: &Shot<'_>,
-    rows: &Knockouts,
+    knockouts: &[Knockouts],
     members: &[(&str, Option<&String>)],
     group_of: &[Option<String>],
-) -> Result<RecordBatch> {
-    let genes = shot.cells.n_genes();
-    let mut sums: Vec<Sums> = members.iter().map(|_| Sums::new(genes)).collect();
-    let all: Vec<usize> = (0..rows.len()).collect();
-    for block in all.chunks(ROWS_AT_ONCE) {
+) -> Result<Vec<RecordBatch>> {
+    let (genes, names) = (shot.cells.n_genes(), &shot.cells.var.names);
+    let mut sums: Vec<Vec<Sums>> =
+        knockouts.iter().map(|_| members.iter().map(|_| Sums::new(genes)).collect()).collect();
+    // Of each knockout the rows of the cells to come.
+    let mut next = vec![0; knockouts.len()];
+    for start in (0..shot.cells.len() as u64).step_by(CELLS_AT_ONCE) {
         if shot.host.cancelled() {
             return Err(Cancelled.into());
         }
-        add_block(shot, &rows.select(block.iter().copied()), members, group_of, &mut sums)?;
+        let mut asked: Vec<(u64, usize, usize)> = vec![];
+        for (k, (rows, next)) in knockouts.iter().zip(&mut next).enumerate() {
+            while *next < rows.len() && rows.cell[*next] < start + CELLS_AT_ONCE as u64 {
+                asked.push((rows.cell[*next], k, *next));
+                *next += 1;
+            }
+        }
+        asked.sort_unstable();
+        add_block(shot, knockouts, &asked, (members, group_of), &mut sums)?;
     }
-    let label = rows.label(0, &shot.cells.var.names);
-    let mut table = Table::new(OF_PROFILES);
-    for ((group, _), sums) in members.iter().zip(&sums).filter(|(_, s)| s.n > 0.0) {
-        sums.tell(&mut table, (&label, group), rows.genes(0), &shot.cells.var.names);
-    }
-    table.finish()
+    let table_of = |(rows, sums): (&Knockouts, &Vec<Sums>)| {
+        let label = rows.label(0, names);
+        let mut table = Table::new(OF_PROFILES);
+        for ((group, _), sums) in members.iter().zip(sums).filter(|(_, s)| s.n > 0.0) {
+            sums.tell(&mut table, (&label, group), rows.genes(0), names);
+        }
+        table.finish()
+    };
+    knockouts.iter().zip(&sums).map(table_of).collect()
 }
 
+/// Adds what some knockouts do in some cells: (cell, knockout, its row), by cell.
 fn add_block(
     shot: &Shot<'_>,
-    rows: &Knockouts,
-    members: &[(&str, Option<&String>)],
-    group_of: &[Option<String>],
-    sums: &mut [Sums],
+    knockouts: &[Knockouts],
+    asked: &[(u64, usize, usize)],
+    (members, group_of): (&[(&str, Option<&String>)], &[Option<String>]),
+    sums: &mut [Vec<Sums>],
 ) -> Result<()> {
     let genes = shot.cells.n_genes();
     let mut query = Knockouts::default();
-    for i in 0..rows.len() {
-        query.push(rows.cell[i], &[], &[]);
-        query.push(rows.cell[i], rows.genes(i), rows.levels(i));
+    for of_cell in asked.chunk_by(|a, b| a.0 == b.0) {
+        query.push(of_cell[0].0, &[], &[]);
+        of_cell
+            .iter()
+            .for_each(|&(cell, k, i)| query.push(cell, knockouts[k].genes(i), knockouts[k].levels(i)));
     }
     let mut predicted = vec![0.0; query.len() * genes];
     shot.model.fitted.predict(shot.host, shot.cells, &query, &mut predicted)?;
+    let mut rows = predicted.chunks_exact(genes.max(1));
     let mut observed = vec![0.0; genes];
-    for (i, pair) in predicted.chunks_exact_mut(2 * genes).enumerate() {
-        let (before, after) = pair.split_at_mut(genes);
-        if let Some(e) = shot.screen.anchor {
-            let cell = rows.cell[i] as usize;
-            shot.cells.write_profile(cell, &mut observed);
-            let mut anchored = vec![];
-            push_after(&mut anchored, after, Some((e, before, &observed)), (rows.genes(i), rows.levels(i)));
-            after.copy_from_slice(&anchored);
-            before.copy_from_slice(&observed);
-        }
-        make_null(before, (rows.genes(i), rows.levels(i)));
-        let group = group_of[rows.cell[i] as usize].as_ref();
-        for (sums, (_, name)) in sums.iter_mut().zip(members) {
-            if name.is_none() || *name == group {
-                sums.add(before, after);
+    for of_cell in asked.chunk_by(|a, b| a.0 == b.0) {
+        let cell = of_cell[0].0 as usize;
+        let Some(base) = rows.next() else { break };
+        shot.cells.write_profile(cell, &mut observed);
+        for ((_, k, i), after) in of_cell.iter().zip(rows.by_ref()) {
+            let lost = (knockouts[*k].genes(*i), knockouts[*k].levels(*i));
+            let mut changed = vec![];
+            push_after(&mut changed, after, shot.screen.anchor.map(|e| (e, base, observed.as_slice())), lost);
+            let mut before = if shot.screen.anchor.is_some() { observed.clone() } else { base.to_vec() };
+            make_null(&mut before, lost);
+            for (sums, (_, name)) in sums[*k].iter_mut().zip(members) {
+                if name.is_none() || *name == group_of[cell].as_ref() {
+                    sums.add(&before, &changed);
+                }
             }
         }
     }
