@@ -129,7 +129,7 @@ for column, mean in (("before", np.mean(before, axis=0)), ("after", np.mean(afte
 # Scores: the documented columns.
 for scores in run.glob("steps/*/scores.csv"):
     table = pd.read_csv(scores)
-    wanted = ["data", "model", "metric", "stratum", "value", "lower", "upper", "direction", "beats"]
+    wanted = ["data", "model", "metric", "stratum", "value", "lower", "upper", "direction", "beats", "scored"]
     assert list(table.columns) == wanted, table.columns
     bounded = table.dropna(subset=["lower", "upper", "value"])
     assert ((bounded["lower"] <= bounded["value"]) & (bounded["value"] <= bounded["upper"])).all(), scores
