@@ -39,7 +39,7 @@ pub fn write(shot: &Shot<'_>, knockouts: &[Knockouts], groups: Option<&str>, pat
         Some(column) => crate::run::obs_column(shot.cells, column).context("`groups`")?.texts(),
     };
     let names: BTreeSet<&String> = group_of.iter().flatten().collect();
-    let mut members: Vec<(&str, Option<&String>)> = vec![("all", None)];
+    let mut members: Vec<Member<'_>> = vec![("all", None)];
     members.extend(names.iter().map(|name| (name.as_str(), Some(*name))));
     let tables: Vec<Vec<RecordBatch>> = knockouts
         .par_chunks(KNOCKOUTS_AT_ONCE)
@@ -55,11 +55,15 @@ pub const OF_PROFILES: &[&str] = &["before", "after", "log2fc", "log2fc_lower", 
 /// The numbers of effects that are scores.
 pub const OF_SCORES: &[&str] = &["score", "detection"];
 
+/// A group as results call it, and the annotation's value; none for all cells.
+type Member<'a> = (&'a str, Option<&'a String>);
+type Members<'a> = [Member<'a>];
+
 /// The tables of some knockouts, which share the predictions of the cells as they are.
 fn of_knockouts(
     shot: &Shot<'_>,
     knockouts: &[Knockouts],
-    members: &[(&str, Option<&String>)],
+    members: &Members<'_>,
     group_of: &[Option<String>],
 ) -> Result<Vec<RecordBatch>> {
     let (genes, names) = (shot.cells.n_genes(), &shot.cells.var.names);
@@ -97,7 +101,7 @@ fn add_block(
     shot: &Shot<'_>,
     knockouts: &[Knockouts],
     asked: &[(u64, usize, usize)],
-    (members, group_of): (&[(&str, Option<&String>)], &[Option<String>]),
+    (members, group_of): (&Members<'_>, &[Option<String>]),
     sums: &mut [Vec<Sums>],
 ) -> Result<()> {
     let genes = shot.cells.n_genes();
