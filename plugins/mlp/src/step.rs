@@ -445,51 +445,63 @@ impl Job for &mut Second<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let width = self.dh.width;
-        let (dh, batch) = (&self.dh.chunks, self.batch);
-        let rows = self.w.len() / width.max(1);
-        let mut us: Vec<f32> = Vec::with_capacity(batch);
-        for row in 0..rows {
-            let own = row * width..(row + 1) * width;
-            let du = &mut self.du[row * batch..(row + 1) * batch];
-            let w = &self.w[own.clone()];
-            let mut cell = 0;
-            while cell + 4 <= batch {
-                let [mut a, mut b, mut c, mut d] = [l.splat(0.0); 4];
-                let four = &dh[cell * width..(cell + 4) * width];
-                let (first, rest) = four.split_at(width);
-                let (second, rest) = rest.split_at(width);
-                let (third, fourth) = rest.split_at(width);
-                for ((((w, x), y), z), t) in w.iter().zip(first).zip(second).zip(third).zip(fourth) {
-                    let w = l.load(w);
-                    a = l.fma(w, l.load(x), a);
-                    b = l.fma(w, l.load(y), b);
-                    c = l.fma(w, l.load(z), c);
-                    d = l.fma(w, l.load(t), d);
-                }
-                du[cell] = l.sum(a);
-                du[cell + 1] = l.sum(b);
-                du[cell + 2] = l.sum(c);
-                du[cell + 3] = l.sum(d);
-                cell += 4;
-            }
-            while cell < batch {
-                let mut a = l.splat(0.0);
-                for (w, x) in w.iter().zip(&dh[cell * width..(cell + 1) * width]) {
-                    a = l.fma(l.load(w), l.load(x), a);
-                }
-                du[cell] = l.sum(a);
-                cell += 1;
-            }
+        let rows = self.w.len() / self.dh.width.max(1);
+        // Pairs of rows share what they read of the minibatch; a last one alone is its own pair.
+        let mut us: Vec<[f32; 2]> = Vec::with_capacity(self.batch);
+        for first in (0..rows).step_by(2) {
+            let second = (first + 1).min(rows - 1);
+            self.back(l, first, second);
             us.clear();
-            us.extend((0..batch).map(|cell| get(self.u.row(cell), self.first + row)));
-            for column in 0..width {
-                let mut g = l.splat(0.0);
-                for (cell, &u) in us.iter().enumerate() {
-                    g = l.fma(l.splat(u), l.load(&dh[cell * width + column]), g);
-                }
-                let at = row * width + column;
-                adam(l, (&mut self.w[at], &mut self.m[at], &mut self.v[at]), g, self.rates);
+            let place = |row| self.first + row;
+            for cell in 0..self.batch {
+                let u = self.u.row(cell);
+                us.push([get(u, place(first)), get(u, place(second))]);
+            }
+            self.update(l, first, second, &us);
+        }
+    }
+}
+
+impl Second<'_> {
+    /// What comes back through two rows: their products with each cell's gradient, two cells at once.
+    #[inline(always)]
+    fn back<L: Lanes>(&mut self, l: L, first: usize, second: usize) {
+        let (width, batch, dh) = (self.dh.width, self.batch, &self.dh.chunks);
+        let rows = [first, second].map(|row| &self.w[row * width..(row + 1) * width]);
+        for cell in (0..batch).step_by(2) {
+            let other = (cell + 1).min(batch - 1);
+            let [x, y] = [cell, other].map(|cell| &dh[cell * width..(cell + 1) * width]);
+            let [mut ax, mut ay, mut bx, mut by] = [l.splat(0.0); 4];
+            for (((a, b), x), y) in rows[0].iter().zip(rows[1]).zip(x).zip(y) {
+                let (a, b, x, y) = (l.load(a), l.load(b), l.load(x), l.load(y));
+                ax = l.fma(a, x, ax);
+                ay = l.fma(a, y, ay);
+                bx = l.fma(b, x, bx);
+                by = l.fma(b, y, by);
+            }
+            self.du[first * batch + cell] = l.sum(ax);
+            self.du[first * batch + other] = l.sum(ay);
+            self.du[second * batch + cell] = l.sum(bx);
+            self.du[second * batch + other] = l.sum(by);
+        }
+    }
+
+    /// Adam's update of two rows by the gradients Σ u · dh over the minibatch.
+    #[inline(always)]
+    fn update<L: Lanes>(&mut self, l: L, first: usize, second: usize, us: &[[f32; 2]]) {
+        let (width, dh) = (self.dh.width, &self.dh.chunks);
+        for column in 0..width {
+            let (mut g, mut h) = (l.splat(0.0), l.splat(0.0));
+            for (cell, [u, v]) in us.iter().enumerate() {
+                let d = l.load(&dh[cell * width + column]);
+                g = l.fma(l.splat(*u), d, g);
+                h = l.fma(l.splat(*v), d, h);
+            }
+            let at = first * width + column;
+            adam(l, (&mut self.w[at], &mut self.m[at], &mut self.v[at]), g, self.rates);
+            if second > first {
+                let at = second * width + column;
+                adam(l, (&mut self.w[at], &mut self.m[at], &mut self.v[at]), h, self.rates);
             }
         }
     }
