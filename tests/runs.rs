@@ -178,6 +178,19 @@ fn one_and_two_threads_give_the_same_bytes() {
 }
 
 #[test]
+fn every_code_path_gives_the_same_bytes() {
+    let (project, best) = (project(WHOLE), tempfile::tempdir().unwrap());
+    run_into(project.path(), best.path(), &[]);
+    for path in ["portable", "avx2", "avx512"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = lacuna(&["run", "--quiet"]);
+        command.arg(project.path()).arg("--run-dir").arg(dir.path()).env("LACUNA_SIMD", path);
+        succeed(command.output().unwrap());
+        assert_same(best.path(), dir.path());
+    }
+}
+
+#[test]
 fn another_seed_gives_other_results() {
     let (project, one, two) = (project(WHOLE), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     run_into(project.path(), one.path(), &[]);
