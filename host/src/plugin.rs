@@ -12,6 +12,7 @@
 //! goes between.
 
 mod call;
+mod cross;
 mod discover;
 mod inspect;
 mod library;

@@ -1,4 +1,5 @@
-//! An evaluation: models against cells they have not seen, or screens against the truth; baselines beside them.
+//! An evaluation: models against cells they have not seen or measured perturbations, or screens against the truth;
+//! baselines beside them.
 
 mod effects;
 mod impacts;
@@ -236,6 +237,10 @@ struct Peers<'c> {
 }
 
 impl Peers<'_> {
+    fn fitted(&self, cx: &StepCx<'_>) -> Result<Vec<Arc<FittedModel>>> {
+        self.models.iter().map(|chosen| cx.run().model(chosen)).collect()
+    }
+
     /// What its baselines' names end with, where there are several sets.
     fn suffix(&self, all: &[Peers<'_>], first: &str) -> String {
         let sets = all.iter().filter(|peers| peers.training.is_some()).count();

@@ -60,25 +60,19 @@ impl Fit {
 
     /// Fits; writes the model and what it tells about itself.
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
-        let train = lesson(cx.cells("train")?, &self.call, "training", &cx.services)?;
-        let validation = cx.optional_cells("validation")?;
-        let validation =
-            validation.map(|cells| lesson(cells, &self.call, "validation", &cx.services)).transpose()?;
-        let training = Training { train: &train, validation: validation.as_ref() };
-        check_genes(&training)?;
-        let fitted = self.model(&cx.services)?.fit(&cx.services, &training)?;
-        let train = train.cells;
+        let cells = (cx.cells("train")?, cx.optional_cells("validation")?);
+        let Learned { fitted, train, validation } = learn(&self.call, cells, &cx.services)?;
         cx.write(MODEL, fitted.save(&cx.services)?.as_slice())?;
         for (name, table) in fitted.tables(&cx.services)? {
             cx.write(&format!("{name}.csv"), &write_csv(&table)?)?;
         }
         let about = json!({ "component": self.call.describe(), "genes": train.var.names });
         cx.write(ABOUT, &crate::run::json_bytes(&about)?)?;
-        let held = validation.as_ref().map(|v| format!(", {} held out", v.cells.len())).unwrap_or_default();
+        let held = validation.map(|n| format!(", {n} held out")).unwrap_or_default();
         let summary = json!({
             "headline": format!("fitted to {} cells × {} genes{held}", train.len(), train.n_genes()),
             "model": self.call.full_name(), "cells": train.len(), "genes": train.n_genes(),
-            "validation": validation.map(|v| v.cells.len()),
+            "validation": validation,
         });
         let model = FittedModel { fitted, genes: Some(train.var.names.clone()) };
         Ok(Outputs { model: Some(Arc::new(model)), summary, ..Outputs::default() })
@@ -101,12 +95,27 @@ impl Fit {
         validation: Option<Arc<Cells>>,
         services: &Services,
     ) -> Result<FittedModel> {
-        let model = call.plugin.model(&call.component, &call.params_json(), services)?;
-        let train = lesson(train, call, "training", services)?;
-        let validation = validation.map(|cells| lesson(cells, call, "validation", services)).transpose()?;
-        let fitted = model.fit(services, &Training { train: &train, validation: validation.as_ref() })?;
-        Ok(FittedModel { fitted, genes: Some(train.cells.var.names.clone()) })
+        let Learned { fitted, train, .. } = learn(call, (train, validation), services)?;
+        Ok(FittedModel { fitted, genes: Some(train.var.names.clone()) })
     }
+}
+
+/// A fitted model, the cells that it learned from, and how many were held out.
+struct Learned {
+    fitted: Fitted,
+    train: Arc<Cells>,
+    validation: Option<usize>,
+}
+
+/// Makes a model and fits it to what it may learn from some cells.
+fn learn(call: &Call, (train, held): (Arc<Cells>, Option<Arc<Cells>>), host: &Services) -> Result<Learned> {
+    let train = lesson(train, call, "training", host)?;
+    let held = held.map(|cells| lesson(cells, call, "validation", host)).transpose()?;
+    let training = Training { train: &train, validation: held.as_ref() };
+    check_genes(&training)?;
+    let model = call.plugin.model(&call.component, &call.params_json(), host)?;
+    let fitted = model.fit(host, &training)?;
+    Ok(Learned { fitted, validation: held.map(|held| held.cells.len()), train: train.cells })
 }
 
 /// What a model may learn from these cells: one that learns from labels all of them, with the perturbation of each;

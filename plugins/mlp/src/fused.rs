@@ -102,6 +102,8 @@ struct Buffers {
     /// What a knockout takes from the sum, then the profile after it.
     after: Vec<Chunk>,
     row: Vec<Chunk>,
+    /// The reference and the base at the lost places, while these are 0.
+    gone: Vec<(f32, f32)>,
 }
 
 struct Block<'a, 'b> {
@@ -129,7 +131,7 @@ impl Job for Block<'_, '_> {
             cells.push(Cell::new(l, map, &screen.cells, *cell, sum, measure));
         }
         let widest = cells.iter().map(|c| c.sum.len()).max().unwrap_or(0) + 1;
-        let mut buffers = Buffers { after: vec![ZERO; widest], row: vec![ZERO; widest] };
+        let mut buffers = Buffers { after: vec![ZERO; widest], row: vec![ZERO; widest], gone: vec![] };
         let mut singles: Vec<Single> = vec![];
         for (number, (cell, (_, rows))) in cells.iter_mut().zip(runs).enumerate() {
             for i in rows.clone() {
@@ -237,7 +239,7 @@ impl<'a> Cell<'a> {
         let width = self.sum.len();
         self.prepare(l, self.genes.len() - 1);
         l.compact(map.row(gene), &self.marks, &mut buffers.after[..width + 1]);
-        self.impact(l, &[at], measure, map.genes(), &mut buffers.after[..width])
+        self.impact(l, &[at], measure, map.genes(), buffers)
     }
 
     /// Knockouts of any number of genes. Those that the cell does not express change nothing.
@@ -260,10 +262,10 @@ impl<'a> Cell<'a> {
             }
         }
         self.prepare(l, self.genes.len() - places.len());
-        self.impact(l, &places, measure, map.genes(), &mut buffers.after[..width])
+        self.impact(l, &places, measure, map.genes(), buffers)
     }
 
-    /// The impact of losing the genes at some places; `after` holds the sum of their rows.
+    /// The impact of losing the genes at some places, the sum of whose rows is in `after`.
     ///
     /// What is lost is 0 in every list while this runs, so that it counts nowhere.
     #[inline(always)]
@@ -273,26 +275,20 @@ impl<'a> Cell<'a> {
         lost: &[usize],
         measure: Measure,
         genes: usize,
-        after: &mut [Chunk],
+        buffers: &mut Buffers,
     ) -> f32 {
-        let (mut gone, mut bases) = ([0.0f32; 4], [0.0f32; 4]);
-        let (mut more_gone, mut more_bases) = (vec![], vec![]);
-        let (gone, bases) = if lost.len() <= gone.len() {
-            (&mut gone[..lost.len()], &mut bases[..lost.len()])
-        } else {
-            more_gone.resize(lost.len(), 0.0);
-            more_bases.resize(lost.len(), 0.0);
-            (&mut more_gone[..], &mut more_bases[..])
-        };
-        for ((&at, gone), base) in lost.iter().zip(&mut *gone).zip(&mut *bases) {
-            (*gone, *base) = (get(&self.reference, at), get(&self.base, at));
+        let Buffers { after, gone, .. } = buffers;
+        let after = &mut after[..self.sum.len()];
+        gone.clear();
+        for &at in lost {
+            gone.push((get(&self.reference, at), get(&self.base, at)));
             set(&mut self.base, at, 0.0);
             set(after, at, 0.0);
             if measure.null {
                 set(&mut self.reference, at, 0.0);
             }
         }
-        let share_lost: f64 = gone.iter().map(|&x| f64::from(x)).sum();
+        let share_lost: f64 = gone.iter().map(|(share, _)| f64::from(*share)).sum();
         let kept = if measure.null { self.kept(share_lost) } else { self.total };
         let scale = if measure.null && kept > 0.0 { (1.0 / kept) as f32 } else { 1.0 };
         let mut left = self.pass(l, after);
@@ -300,9 +296,9 @@ impl<'a> Cell<'a> {
             left = self.anchored(l, lost, after, inverse(left));
         }
         let value = self.dissimilarity(l, measure.formula == Formula::Euclidean, after, inverse(left), scale);
-        for ((&at, gone), base) in lost.iter().zip(&*gone).zip(&*bases) {
+        for (&at, (share, base)) in lost.iter().zip(&*gone) {
             set(&mut self.base, at, *base);
-            set(&mut self.reference, at, *gone);
+            set(&mut self.reference, at, *share);
         }
         match measure.formula {
             Formula::Euclidean => f64::from(value).sqrt() as f32,

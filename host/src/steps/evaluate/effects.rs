@@ -71,9 +71,7 @@ pub fn scores(
     let groups = by_training(cx.chosen("models"), cx)?;
     let mut rows = vec![];
     for peers in &groups {
-        let models = &peers.models;
-        let fitted: Vec<Arc<FittedModel>> =
-            models.iter().map(|m| cx.run().model(m)).collect::<Result<_>>()?;
+        let (models, fitted) = (&peers.models, peers.fitted(cx)?);
         let measured = fitted[0].align(truth.clone(), &cx.services)?;
         let panel = Panel::measure(&measured, min_cells, &cx.services)?;
         let bout = Bout {

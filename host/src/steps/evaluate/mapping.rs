@@ -9,7 +9,6 @@ use crate::steps::FittedModel;
 use anyhow::Result;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
-use std::sync::Arc;
 
 const CELLS_AT_ONCE: usize = 64;
 
@@ -21,9 +20,7 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
     let groups = by_training(cx.chosen("models"), cx)?;
     let mut rows = vec![];
     for peers in &groups {
-        let models = &peers.models;
-        let fitted: Vec<Arc<FittedModel>> =
-            models.iter().map(|m| cx.run().model(m)).collect::<Result<_>>()?;
+        let (models, fitted) = (&peers.models, peers.fitted(cx)?);
         let aligned = fitted[0].align(cells.clone(), &cx.services)?;
         let mut contenders = vec![];
         for (chosen, model) in models.iter().zip(&fitted) {

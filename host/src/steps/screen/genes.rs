@@ -25,6 +25,25 @@ pub struct GeneSummary {
     rank: usize,
 }
 
+impl GeneSummary {
+    /// What is known of a gene in a group of so many cells before any impact.
+    fn of((group, metric): (&str, &str), gene: u32, size: usize, expressing: &[(usize, f64)]) -> Self {
+        let (cells, sum) = expressing[gene as usize];
+        Self {
+            group: group.into(),
+            metric: metric.into(),
+            gene,
+            cells,
+            presence: cells as f64 / size.max(1) as f64,
+            mean_share: sum / cells.max(1) as f64,
+            mean: f64::NAN,
+            interval: (f64::NAN, f64::NAN),
+            quantiles: [f64::NAN; 5],
+            rank: 0,
+        }
+    }
+}
+
 /// The group of all cells.
 const ALL: &str = "all";
 
@@ -80,19 +99,8 @@ pub fn of_population(
     let expressing = expressing(cells, member, &shares(cells));
     let one = |i: usize| {
         let gene = knockouts.single(i).filter(|_| !impacts[i].is_nan())?;
-        let (count, sum) = expressing[gene as usize];
-        Some(GeneSummary {
-            group: group.clone(),
-            metric: metric.into(),
-            gene,
-            cells: count,
-            presence: count as f64 / size.max(1) as f64,
-            mean_share: sum / count.max(1) as f64,
-            mean: f64::from(impacts[i]),
-            interval: (f64::NAN, f64::NAN),
-            quantiles: [f64::NAN; 5],
-            rank: 0,
-        })
+        let mean = f64::from(impacts[i]);
+        Some(GeneSummary { mean, ..GeneSummary::of((group, metric), gene, size, &expressing) })
     };
     ranked((0..knockouts.len()).filter_map(one).collect(), lowest_first)
 }
@@ -124,20 +132,9 @@ fn of_group(
     }
     let expressing = expressing(cells, member, shares);
     let one = |(gene, impacts): (u32, Vec<f64>)| {
-        let (count, sum) = expressing[gene as usize];
         let (mean, interval) = mean_interval(&impacts);
-        GeneSummary {
-            group: group.into(),
-            metric: metric.clone(),
-            gene,
-            cells: count,
-            presence: count as f64 / size.max(1) as f64,
-            mean_share: sum / count.max(1) as f64,
-            mean,
-            interval,
-            quantiles: quantiles(impacts),
-            rank: 0,
-        }
+        let quantiles = quantiles(impacts);
+        GeneSummary { mean, interval, quantiles, ..GeneSummary::of((group, metric), gene, size, &expressing) }
     };
     ranked(impacts.into_iter().map(one).collect(), table.lowest_first[column])
 }

@@ -182,6 +182,7 @@ fn blocks(n: usize) -> impl Iterator<Item = Vec<usize>> {
 fn of_group(shot: &Shot<'_>, knockouts: &Knockouts) -> Result<Impacts> {
     let scores = shot.model.fitted.info().answers == Answers::GeneScores;
     let mut impacts: Impacts = vec![vec![]; if scores { 1 } else { shot.measures.len() }];
+    let observed = mean_profile(shot.cells);
     for rows in blocks(knockouts.len()) {
         let block = knockouts.select(rows);
         let found = ask(shot.model, shot.cells, &block, shot.host)?;
@@ -190,7 +191,7 @@ fn of_group(shot: &Shot<'_>, knockouts: &Knockouts) -> Result<Impacts> {
             continue;
         }
         for (measure, out) in shot.measures.iter().zip(&mut impacts) {
-            out.extend(measured(shot, measure, &block, &found)?);
+            out.extend(measured(shot, measure, &block, (&found, &observed))?);
         }
     }
     Ok(impacts)
@@ -219,16 +220,20 @@ fn mean_profile(cells: &Cells) -> Vec<f32> {
     sum.into_iter().map(|s| (s / cells.len() as f64) as f32).collect()
 }
 
-fn measured(shot: &Shot<'_>, measure: &Measure, block: &Knockouts, found: &Answered) -> Result<Vec<f32>> {
+fn measured(
+    shot: &Shot<'_>,
+    measure: &Measure,
+    block: &Knockouts,
+    (found, observed): (&Answered, &[f32]),
+) -> Result<Vec<f32>> {
     let genes = shot.cells.n_genes();
-    let observed = mean_profile(shot.cells);
-    let reference = if measure.against.is_observed() { &observed } else { &found.base };
+    let reference = if measure.against.is_observed() { observed } else { &found.base };
     let mut before = vec![];
     for i in 0..block.len() {
         push_before(&mut before, reference, measure.against, (block.genes(i), block.levels(i)));
     }
     let matrix = |values| MatRef::from_rows(values, block.len(), genes);
-    let seen = measure.wants_observed.then(|| MatRef::repeated(&observed, block.len()));
+    let seen = measure.wants_observed.then(|| MatRef::repeated(observed, block.len()));
     let pair = (matrix(&before), matrix(&found.rows));
     let scores = measure.metric.score_rows(shot.host, pair, seen, Some(block))?;
     Ok(scores.into_iter().map(|s| s as f32).collect())
@@ -301,13 +306,14 @@ fn write_effects(
     cx: &StepCx<'_>,
 ) -> Result<()> {
     let scores = whole.model.fitted.info().answers == Answers::GeneScores;
-    let mut tables = vec![];
+    let (mut tables, detected) = (vec![], parts.iter().map(detection).collect::<Vec<_>>());
     for rows in blocks(knockouts.len()) {
         let block = knockouts.select(rows);
-        for ((group, _), cells) in groups.iter().zip(parts).filter(|(_, cells)| !cells.is_empty()) {
+        for (((group, _), cells), detected) in groups.iter().zip(parts).zip(&detected) {
             let found = ask(whole.model, cells, &block, whole.host)?;
             let mut table = Table::new(if scores { OF_SCORES } else { OF_PROFILES });
-            (0..block.len()).for_each(|i| tell(&mut table, group, cells, &block, i, &found));
+            (0..block.len())
+                .for_each(|i| tell(&mut table, (group, &cells.var.names, detected), &block, i, &found));
             tables.push(table.finish()?);
         }
     }
@@ -318,14 +324,18 @@ fn write_effects(
 }
 
 /// The effects of knockout `i` on the genes that cells of the group express, but for the removed ones.
-fn tell(table: &mut Table, group: &str, cells: &Cells, block: &Knockouts, i: usize, found: &Answered) {
-    let names = &cells.var.names;
+fn tell(
+    table: &mut Table,
+    (group, names, detected): (&str, &[String], &[f64]),
+    block: &Knockouts,
+    i: usize,
+    found: &Answered,
+) {
     let (label, genes) = (block.label(i, names), names.len());
     let mut before = found.base.clone();
     if !before.is_empty() {
         make_null(&mut before, (block.genes(i), block.levels(i)));
     }
-    let detected = detection(cells);
     for j in (0..genes).filter(|j| detected[*j] > 0.0 && !block.genes(i).contains(&(*j as u32))) {
         let (after, detection) = (found.rows[i * genes + j], Some(detected[j]));
         if before.is_empty() {
