@@ -305,8 +305,7 @@ impl Panel {
                 Ok((0..panel.genes).map(effect).collect())
             })
             .collect::<Result<_>>()?;
-        panel.effects = effects.concat();
-        let mut effects = std::mem::take(&mut panel.effects);
+        let mut effects = effects.concat();
         panel.silence(&mut effects);
         Ok(Self { effects, ..panel })
     }
@@ -376,8 +375,11 @@ fn judged(
     };
     let units: Vec<Units> = contenders.iter().map(units).collect::<Result<_>>()?;
     let mut rows = score_units((data, "perturbations"), judge, &units);
-    for (row, _) in rows.iter_mut().zip(contenders).filter(|(_, c)| c.knows) {
-        (row.beats, row.rivals) = (vec![], vec![]);
+    // Who knows the answer is nobody's rival.
+    let knows = |name: &String| contenders.iter().any(|c| c.knows && c.name == *name);
+    for (row, contender) in rows.iter_mut().zip(contenders) {
+        row.beats.retain(|rival| !contender.knows && !knows(rival));
+        row.rivals.retain(|rival| !contender.knows && !knows(rival));
     }
     for (i, label) in panel.labels.iter().enumerate() {
         rows.extend(
