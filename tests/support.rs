@@ -134,7 +134,8 @@ fn make_venv() -> Result<PathBuf, String> {
 
 /// Runs a script of tests/python; `None` where there is no Python.
 pub fn run_python(script: &str, arguments: &[&Path]) -> Option<String> {
+    let scripts = root().join("tests/python");
     let mut command = Command::new(python()?);
-    command.arg(root().join("tests/python").join(script)).args(arguments);
+    command.arg(scripts.join("run.py")).arg(scripts.join(script)).args(arguments);
     Some(succeed(command.output().unwrap()))
 }
