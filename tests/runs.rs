@@ -38,9 +38,21 @@ train = "parts.train"
 validation = "parts.validation"
 with = { steps = 150 }
 
+[steps.narrow]
+use = "mlp"
+train = "parts.train"
+validation = "parts.validation"
+with = { steps = 40, rank = 4, f16 = true, validate_every = 3 }
+
+[steps.deep]
+use = "mlp"
+train = "parts.train"
+validation = "parts.validation"
+with = { steps = 40, hidden = [18, 7] }
+
 [steps.mapping]
 use = "evaluate"
-models = ["model"]
+models = ["model", "narrow", "deep"]
 cells = "parts.test"
 
 [steps.screen]
@@ -49,6 +61,13 @@ model = "model"
 cells = "chosen"
 knockouts = "each-expressed-gene"
 impact = ["bray-curtis", "keystoneness", "spearman"]
+
+[steps.others]
+use = "screen"
+model = ["narrow", "deep"]
+cells = "chosen"
+knockouts = "each-expressed-gene"
+impact = ["bray-curtis", "euclidean"]
 
 [steps.truth]
 use = "screen"
@@ -248,6 +267,42 @@ fn a_killed_screen_keeps_its_finished_parts() {
 }
 
 #[test]
+fn a_killed_training_goes_on_to_the_same_bytes() {
+    for isolate in ["", "isolate = true"] {
+        let pipeline = LONG.replace(
+            "with = { steps = 100000000 }",
+            &format!("with = {{ steps = 3000, checkpoint_seconds = 0.01 }}\n{isolate}"),
+        );
+        let (project, calm, killed) =
+            (project(&pipeline), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        run_into(project.path(), calm.path(), &[]);
+        let scratch = killed.path().join("steps/model.part/.scratch");
+        let kept = || {
+            let files = std::fs::read_dir(&scratch).into_iter().flatten().flatten();
+            files.map(|f| f.path()).any(|path| path.extension().is_some_and(|e| e == "training"))
+        };
+        let mut child = lacuna(&["run", "--quiet"])
+            .arg(project.path())
+            .arg("--run-dir")
+            .arg(killed.path())
+            .spawn()
+            .unwrap();
+        wait_for("a checkpoint", kept);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let output =
+            lacuna(&["run", "-v"]).arg(project.path()).arg("--run-dir").arg(killed.path()).output().unwrap();
+        let said = succeed(output.clone()) + &text(&output.stderr);
+        // Unless it was faster than the kill.
+        if scratch.exists() || !killed.path().join("steps/model/step.json").exists() {
+            panic!("the model is not finished: {said}");
+        }
+        assert!(said.contains("goes on where it was interrupted"), "{said}");
+        assert_same(calm.path(), killed.path());
+    }
+}
+
+#[test]
 fn unchanged_steps_are_not_run_again() {
     let (project, dir) = (project(WHOLE), tempfile::tempdir().unwrap());
     let run = |more: &[&str]| {
@@ -328,8 +383,8 @@ fn the_fused_screen_and_the_generic_one_agree() {
     let mut command = lacuna(&["run", "--quiet"]);
     command.arg(project.path()).arg("--run-dir").arg(generic.path()).env("LACUNA_GENERIC_SCREEN", "1");
     succeed(command.output().unwrap());
-    let read = |dir: &Path| {
-        let mut reader = csv::Reader::from_path(dir.join("steps/screen/genes.csv")).unwrap();
+    let read = |dir: &Path, screen: &str| {
+        let mut reader = csv::Reader::from_path(dir.join("steps").join(screen).join("genes.csv")).unwrap();
         let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
         // Group, metric, gene and the mean impact; ranks may swap where impacts are equal.
         let mut rows: Vec<_> = records
@@ -339,11 +394,13 @@ fn the_fused_screen_and_the_generic_one_agree() {
         rows.sort_by(|a, b| a.0.cmp(&b.0));
         rows
     };
-    let (fused, generic) = (read(fused.path()), read(generic.path()));
-    assert!(fused.len() > 30);
-    for (a, b) in fused.iter().zip(&generic) {
-        assert_eq!(a.0, b.0);
-        assert!((a.1 - b.1).abs() < 1e-6, "{a:?} {b:?}");
+    for screen in ["screen", "others/model=narrow", "others/model=deep"] {
+        let (fused, generic) = (read(fused.path(), screen), read(generic.path(), screen));
+        assert!(fused.len() > 30);
+        for (a, b) in fused.iter().zip(&generic) {
+            assert_eq!(a.0, b.0);
+            assert!((a.1 - b.1).abs() < 1e-6, "{screen}: {a:?} {b:?}");
+        }
     }
 }
 

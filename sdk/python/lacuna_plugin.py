@@ -433,6 +433,7 @@ class Context:
         self._host, self._call, self._last = host, head.get("call", 0), 0.0
         self.seed, self.threads = head.get("seed", 0), head.get("threads", 1)
         self._level = head.get("log", 3)
+        self._scratch = head.get("scratch")
 
     def rng(self, n=0):
         """Random stream ``n`` of the step's seed, a numpy Generator. Give each cell its own, by its id."""
@@ -456,8 +457,8 @@ class Context:
 
     @property
     def scratch(self):
-        """A folder for temporary files, removed when the plugin ends."""
-        return os.environ["LACUNA_SCRATCH"]
+        """A folder for temporary files. In a fit it stays until the step is finished: a run that was killed finds it again."""
+        return self._scratch or os.environ["LACUNA_SCRATCH"]
 
     def log(self, level, message, **fields):
         """Logs: 1 error, 2 warning (kept in the results), 3 info, 4 debug."""

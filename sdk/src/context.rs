@@ -53,7 +53,8 @@ impl Context {
         stream(self.seed(), n)
     }
 
-    /// A folder for temporary files, removed after the step.
+    /// A folder for temporary files, removed when the step is finished. A run that was killed finds it again as it was left
+    /// by the same step (same plugin, parameters, inputs, seed): long fits keep in it what they go on from.
     pub fn scratch_dir(&self) -> Result<PathBuf> {
         let path = self.host.scratch_dir().into_result().map_err(|e| Error::failed(e.message.to_string()))?;
         Ok(PathBuf::from(path.as_str()))

@@ -42,11 +42,53 @@ use lacuna_abi::{
     ErrorKind, HostApi, HostApi_TO, Job, PResult, PluginError, RArc, RResult, RStr, RString, TD_Opaque,
 };
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, aview1};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What a context is made of, where the seed is not all that matters: threads in a benchmark, a folder for scratch files.
+///
+/// ```
+/// use lacuna_sdk::testing::Setting;
+///
+/// let cx = Setting { threads: 4, ..Setting::default() }.context();
+/// assert_eq!((cx.threads(), cx.parallel_map(3, |i| i * i)), (4, vec![0, 1, 4]));
+/// ```
+#[derive(Clone)]
+pub struct Setting {
+    /// The step's seed.
+    pub seed: u64,
+    /// What the plugin is told of the host's threads.
+    pub threads: usize,
+    /// Runs a function for `0..n`. By default one after the other, whatever `threads` says.
+    pub parallel: fn(n: usize, body: &(dyn Fn(usize) + Sync)),
+    /// The scratch folder, if there is one.
+    pub scratch: Option<PathBuf>,
+    /// The user asks to stop when progress has come so far; 0 is from the start.
+    pub cancel_at: Option<u64>,
+}
+
+/// A host with this setting.
 #[derive(Clone)]
 struct TestHost {
-    seed: u64,
-    cancelled: bool,
+    setting: Setting,
+    /// How far progress has come.
+    done: Arc<AtomicU64>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        let parallel = |n: usize, body: &(dyn Fn(usize) + Sync)| (0..n).for_each(body);
+        Self { seed: 0, threads: 1, parallel, scratch: None, cancel_at: None }
+    }
+}
+
+impl Setting {
+    /// The context.
+    pub fn context(self) -> Context {
+        let host = TestHost { setting: self, done: Arc::default() };
+        Context { host: HostApi_TO::from_ptr(RArc::new(host), TD_Opaque) }
+    }
 }
 
 /// A context with this seed, whose loops run one after the other.
@@ -56,17 +98,13 @@ struct TestHost {
 /// assert_eq!(cx.parallel_map(3, |i| i * i), [0, 1, 4]);
 /// ```
 pub fn context(seed: u64) -> Context {
-    made(TestHost { seed, cancelled: false })
+    Setting { seed, ..Setting::default() }.context()
 }
 
 /// A context of a user who has asked to stop.
 #[cfg(test)]
 pub(crate) fn cancelled_context() -> Context {
-    made(TestHost { seed: 0, cancelled: true })
-}
-
-fn made(host: TestHost) -> Context {
-    Context { host: HostApi_TO::from_ptr(RArc::new(host), TD_Opaque) }
+    Setting { cancel_at: Some(0), ..Setting::default() }.context()
 }
 
 /// Cells with these values, shape (genes) each. The genes are `g0`, `g1`, …, the cells `c0`, `c1`, …
@@ -301,20 +339,25 @@ impl HostApi for TestHost {
     fn log(&self, level: u8, target: RStr<'_>, message: RStr<'_>, fields: RStr<'_>) {
         eprintln!("[{level}] {target}: {message} {fields}");
     }
-    fn progress(&self, _done: u64, _total: u64, _label: RStr<'_>) {}
+    fn progress(&self, done: u64, _total: u64, _label: RStr<'_>) {
+        self.done.store(done, Ordering::Relaxed);
+    }
     fn is_cancelled(&self) -> bool {
-        self.cancelled
+        self.setting.cancel_at.is_some_and(|at| self.done.load(Ordering::Relaxed) >= at)
     }
     fn parallel_for(&self, n: usize, job: Job<'_>) {
-        (0..n).for_each(|i| job.run(i));
+        (self.setting.parallel)(n, &|i| job.run(i));
     }
     fn threads(&self) -> usize {
-        1
+        self.setting.threads
     }
     fn seed(&self) -> u64 {
-        self.seed
+        self.setting.seed
     }
     fn scratch_dir(&self) -> PResult<RString> {
-        RResult::RErr(PluginError::new(ErrorKind::FAILED, "the test host has no scratch folder"))
+        match &self.setting.scratch {
+            Some(folder) => RResult::ROk(folder.to_string_lossy().into_owned().into()),
+            None => RResult::RErr(PluginError::new(ErrorKind::FAILED, "the test host has no scratch folder")),
+        }
     }
 }

@@ -154,6 +154,7 @@ impl Server {
             call,
             seed: number("seed"),
             threads: number("threads").max(1) as usize,
+            scratch: frame.head["scratch"].as_str().map(String::from),
             level: number("log").min(5) as u8,
             cancelled: self.cancelled.clone(),
             out: self.out.clone(),
@@ -543,6 +544,7 @@ struct CallHost {
     call: Arc<AtomicU64>,
     seed: u64,
     threads: usize,
+    scratch: Option<String>,
     level: u8,
     cancelled: Arc<AtomicBool>,
     out: Out,
@@ -593,10 +595,10 @@ impl HostApi for CallHost {
     }
 
     fn scratch_dir(&self) -> PResult<RString> {
-        // The host has made it, and removes it when this process has ended.
-        match std::env::var("LACUNA_SCRATCH") {
-            Ok(folder) => RResult::ROk(folder.into()),
-            Err(_) => RResult::RErr(error(ErrorKind::FAILED, "no scratch folder".into())),
+        // The host has made it, and removes it: when the step is finished, or else when this process has ended.
+        match self.scratch.clone().or_else(|| std::env::var("LACUNA_SCRATCH").ok()) {
+            Some(folder) => RResult::ROk(folder.into()),
+            None => RResult::RErr(error(ErrorKind::FAILED, "no scratch folder".into())),
         }
     }
 }

@@ -26,6 +26,7 @@ pub struct Services {
     progress: Arc<dyn ProgressSink>,
     scratch: Arc<Mutex<Option<tempfile::TempDir>>>,
     scratch_root: PathBuf,
+    kept: Option<PathBuf>,
     warnings: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -39,7 +40,12 @@ impl Services {
         scratch_root: PathBuf,
     ) -> Self {
         let (scratch, warnings) = Default::default();
-        Self { step: step.into(), seed, cancelled, progress, scratch, scratch_root, warnings }
+        Self { step: step.into(), seed, cancelled, progress, scratch, scratch_root, kept: None, warnings }
+    }
+
+    /// The same with this scratch folder, made when it is asked for; whoever calls this removes it.
+    pub fn with_scratch(self, folder: PathBuf) -> Self {
+        Self { kept: Some(folder), ..self }
     }
 
     /// The services as a plugin sees them.
@@ -139,6 +145,15 @@ impl HostApi for Services {
     }
 
     fn scratch_dir(&self) -> PResult<RString> {
+        if let Some(folder) = &self.kept {
+            return match std::fs::create_dir_all(folder) {
+                Ok(()) => RResult::ROk(folder.to_string_lossy().into_owned().into()),
+                Err(e) => {
+                    let message = format!("no scratch folder {}: {e}", folder.display());
+                    RResult::RErr(PluginError::new(ErrorKind::FAILED, message))
+                }
+            };
+        }
         let mut scratch = self.scratch.lock().unwrap_or_else(|e| e.into_inner());
         if scratch.is_none() {
             let made = std::fs::create_dir_all(&self.scratch_root)

@@ -41,6 +41,8 @@ pub struct FileRecord {
     pub blake3: String,
 }
 
+/// In the folder of a step at work: what its plugins keep for themselves until it is finished.
+pub const SCRATCH: &str = ".scratch";
 const RECORD: &str = "step.json";
 const LOCK: &str = "lacuna.lock";
 
@@ -152,6 +154,10 @@ impl StepDir {
     pub fn finish(&self, mut record: Record, code: &str) -> Result<Record> {
         let part = self.part();
         fs::remove_file(part.join(".key")).context("cannot finish the step")?;
+        let scratch = part.join(SCRATCH);
+        if scratch.exists() {
+            fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
+        }
         record.files = list_files(&part)?;
         let own: String = record.files.iter().map(|f| format!("{} {}\n", f.path, f.blake3)).collect();
         let own = blake3::hash((own + code).as_bytes()).to_hex().to_string();

@@ -1,7 +1,7 @@
 //! The executor: keys decide what is still good; what is not is run; values are loaded only when asked for.
 
 use super::context::{Outputs, StepCx};
-use super::dir::{Record, RunDir, hashed_files, json_bytes};
+use super::dir::{Record, RunDir, SCRATCH, hashed_files, json_bytes};
 use super::family::{Alternative, Choices, Chosen, Labels, compatible, join, suffix};
 use super::progress::Console;
 use crate::data::Cells;
@@ -237,7 +237,9 @@ impl Executor<'_> {
         let step = &self.plan.steps[number];
         self.unpublish()?;
         let part = dir.begin(&key)?;
-        let cx = self.context(step, labels, choices, &part);
+        let mut cx = self.context(step, labels, choices, &part);
+        // Where plugins keep what a killed run of the same step goes on from.
+        cx.services = cx.services.with_scratch(part.join(SCRATCH));
         cx.check()?;
         let outputs = step.action.run(&cx)?;
         // Cells have a digest of their own; that of the other ports is made from the files.

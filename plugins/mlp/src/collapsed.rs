@@ -1,14 +1,45 @@
 //! The exact shortcut: without an activation the two layers are one affine map, h = z·W / k + b with
 //! W = W1·W2 and b = b1·W2 + b2. With s the sum of W's rows over a cell's k genes, losing the genes g gives
 //! h_i = (s_i − Σ W_gi) / (k − |g|) + b_i. So all knockouts of a cell need no matrix product.
+//!
+//! For tens of thousands of genes W would fill the memory, while its factors are narrow. Then a row is multiplied out
+//! when a knockout first asks for it.
 
-use crate::lanes::{Chunk, Job, Lanes, Path, ZERO, chunks, get, packed};
+use crate::lanes::{Chunk, Halves, Job, LANES, Lanes, Path, ZERO, chunks, flat, get, halves, packed, set};
+use crate::matmul::multiply;
 use crate::network::Network;
+use crate::sums::AddRows;
+use lacuna_sdk::ndarray::{Array2, s};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The two layers as one: rows of W in chunks, one for each gene that goes in.
+/// Above so many bytes W is not multiplied out as a whole, nor are more of its rows kept.
+const MOST_BYTES: usize = 256 << 20;
+
+/// The two layers as one.
 pub struct Collapsed {
-    rows: Vec<Chunk>,
+    rows: Rows,
+    /// The rows again as f16, if they are screened as such; rows of `halves_width`.
+    halves: Vec<Halves>,
     bias: Vec<f32>,
+}
+
+/// The rows of W, one for each gene that goes in, in chunks.
+enum Rows {
+    /// One after the other.
+    Whole(Vec<Chunk>),
+    /// W1 and W2.
+    Factors(Factors),
+}
+
+/// W1, and W2 with outputs × inputs: both have a row for each gene, as wide as the layers are in between.
+struct Factors {
+    into: Vec<Chunk>,
+    out: Vec<Chunk>,
+    width: usize,
+    kept: Vec<OnceLock<Vec<Chunk>>>,
+    /// How many more rows may be kept.
+    room: AtomicUsize,
 }
 
 /// A cell, ready for its knockouts. All lists follow its assemblage.
@@ -20,19 +51,53 @@ pub struct Base<'a> {
 }
 
 impl Collapsed {
-    /// The product of the layers.
+    /// Of a network with two layers and without ReLU.
     pub fn new(network: &Network<f32>) -> Self {
-        let bias = network.b1.dot(&network.w2) + &network.b2;
-        let w = network.w1.dot(&network.w2);
-        Self::of(w.into_raw_vec_and_offset().0, bias.to_vec())
+        let [first, second] = &network.layers[..] else {
+            unreachable!("a linear network has two layers");
+        };
+        let bias = (first.b.dot(&second.w) + &second.b).to_vec();
+        let genes = bias.len();
+        let width = chunks(genes);
+        let rows = match size_of::<Chunk>() * width * genes <= MOST_BYTES {
+            true => {
+                let mut w = Array2::zeros((genes, width * LANES));
+                multiply(&first.w.view(), &second.w.view(), &mut w.slice_mut(s![.., ..genes]));
+                Rows::Whole(w.rows().into_iter().flat_map(|row| packed(row.iter().copied(), width)).collect())
+            }
+            false => Rows::Factors(Factors::new(&first.w, &second.w.t().as_standard_layout().into_owned())),
+        };
+        Self { rows, halves: vec![], bias }
     }
 
     /// From W, row after row, and b.
-    pub fn of(w: Vec<f32>, bias: Vec<f32>) -> Self {
+    #[cfg(test)]
+    pub fn of(w: &[f32], bias: Vec<f32>) -> Self {
         let width = chunks(bias.len());
         let rows =
             w.chunks_exact(bias.len().max(1)).flat_map(|row| packed(row.iter().copied(), width)).collect();
-        Self { rows, bias }
+        Self { rows: Rows::Whole(rows), halves: vec![], bias }
+    }
+
+    /// The same map, never multiplied out.
+    #[cfg(test)]
+    pub fn of_factors(network: &Network<f32>) -> Self {
+        let [first, second] = &network.layers[..] else { panic!("two layers") };
+        let mut factors = Factors::new(&first.w, &second.w.t().as_standard_layout().into_owned());
+        factors.room = AtomicUsize::new(3);
+        Self { rows: Rows::Factors(factors), ..Self::new(network) }
+    }
+
+    /// Stores the rows as f16 too. A map that is not multiplied out has none.
+    pub fn halve(&mut self) {
+        if let Rows::Whole(rows) = &self.rows {
+            self.halves = rows.chunks_exact(chunks(self.genes()).max(1)).flat_map(halves).collect();
+        }
+    }
+
+    /// The same without them.
+    pub fn whole(&mut self) {
+        self.halves = vec![];
     }
 
     /// Number of genes.
@@ -45,23 +110,44 @@ impl Collapsed {
         &self.bias
     }
 
-    /// All rows of W, one after the other.
-    pub fn rows(&self) -> &[Chunk] {
-        &self.rows
+    /// All rows of W, one after the other, if they are multiplied out.
+    pub fn rows(&self) -> Option<&[Chunk]> {
+        match &self.rows {
+            Rows::Whole(rows) => Some(rows),
+            Rows::Factors(_) => None,
+        }
     }
 
-    /// A gene's row of W.
-    pub fn row(&self, gene: u32) -> &[Chunk] {
-        let width = chunks(self.bias.len());
-        &self.rows[gene as usize * width..(gene as usize + 1) * width]
+    /// A gene's row of W as f16, if there are such.
+    pub fn half_row(&self, gene: u32) -> Option<&[Halves]> {
+        let width = chunks(self.genes()).div_ceil(2);
+        (!self.halves.is_empty()).then(|| &self.halves[gene as usize * width..(gene as usize + 1) * width])
+    }
+
+    /// A gene's row of W; `room` holds one that cannot be kept.
+    pub fn row<'a>(&'a self, gene: u32, room: &'a mut Vec<Chunk>) -> &'a [Chunk] {
+        let width = chunks(self.genes());
+        match &self.rows {
+            Rows::Whole(rows) => &rows[gene as usize * width..(gene as usize + 1) * width],
+            Rows::Factors(factors) => factors.row(gene as usize, width, room),
+        }
+    }
+
+    /// The sum of W's rows over a cell's genes, at these genes.
+    pub fn sum(&self, genes: &[u32]) -> Vec<f32> {
+        match &self.rows {
+            Rows::Whole(rows) => {
+                let mut all = vec![ZERO; chunks(self.genes())];
+                Path::chosen().run(AddRows { rows, genes, out: &mut all });
+                genes.iter().map(|&j| get(&all, j as usize)).collect()
+            }
+            Rows::Factors(factors) => factors.sum(genes),
+        }
     }
 
     /// Sums up a cell.
     pub fn base<'a>(&self, genes: &'a [u32]) -> Base<'a> {
-        let mut all = vec![ZERO; chunks(self.bias.len())];
-        Path::chosen().run(AddRows { map: self, genes, out: &mut all });
-        let sum = genes.iter().map(|&j| get(&all, j as usize)).collect();
-        Base { genes, sum, b: genes.iter().map(|&j| self.bias[j as usize]).collect() }
+        Base { genes, sum: self.sum(genes), b: genes.iter().map(|&j| self.bias[j as usize]).collect() }
     }
 
     /// Writes the profile after losing some genes, at the cell's genes: shares that sum to 1, 0 for the lost.
@@ -76,8 +162,9 @@ impl Collapsed {
             return;
         }
         out.extend_from_slice(&base.sum);
+        let mut room = vec![];
         for at in expressed.clone() {
-            let row = self.row(base.genes[at]);
+            let row = self.row(base.genes[at], &mut room);
             out.iter_mut().zip(base.genes).for_each(|(s, &j)| *s -= get(row, j as usize));
         }
         let share = 1.0 / left as f32;
@@ -89,29 +176,67 @@ impl Collapsed {
     }
 }
 
-/// Adds up rows of the map.
-struct AddRows<'a> {
-    map: &'a Collapsed,
-    genes: &'a [u32],
-    out: &'a mut [Chunk],
-}
-
-impl Job for AddRows<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        for &gene in self.genes {
-            for (sum, chunk) in self.out.iter_mut().zip(self.map.row(gene)) {
-                l.store(l.add(l.load(sum), l.load(chunk)), sum);
-            }
+impl Factors {
+    fn new(into: &Array2<f32>, out: &Array2<f32>) -> Self {
+        let (genes, width) = (into.nrows(), chunks(into.ncols()));
+        let pack = |w: &Array2<f32>| -> Vec<Chunk> {
+            w.rows().into_iter().flat_map(|row| packed(row.iter().copied(), width)).collect()
+        };
+        let room = MOST_BYTES / (size_of::<Chunk>() * chunks(genes)).max(1);
+        Self {
+            into: pack(into),
+            out: pack(out),
+            width,
+            kept: (0..genes).map(|_| OnceLock::new()).collect(),
+            room: AtomicUsize::new(room),
         }
+    }
+
+    fn row<'a>(&'a self, gene: usize, chunks: usize, room: &'a mut Vec<Chunk>) -> &'a [Chunk] {
+        if let Some(row) = self.kept[gene].get() {
+            return row;
+        }
+        room.resize(chunks, ZERO);
+        let unit = &self.into[gene * self.width..(gene + 1) * self.width];
+        Path::chosen().run(Products { factors: self, unit, genes: None, out: room });
+        let taken = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        match taken {
+            Ok(_) => self.kept[gene].get_or_init(|| room.clone()),
+            Err(_) => room,
+        }
+    }
+
+    fn sum(&self, genes: &[u32]) -> Vec<f32> {
+        let mut unit = vec![ZERO; self.width];
+        Path::chosen().run(AddRows { rows: &self.into, genes, out: &mut unit });
+        let mut sums = vec![ZERO; chunks(genes.len())];
+        Path::chosen().run(Products { factors: self, unit: &unit, genes: Some(genes), out: &mut sums });
+        flat(&sums)[..genes.len()].to_vec()
     }
 }
 
-impl Base<'_> {
-    /// The cell's genes.
-    pub fn genes(&self) -> &[u32] {
-        self.genes
+/// What the second layer makes of what is between the layers: at some genes, or at all.
+struct Products<'a> {
+    factors: &'a Factors,
+    unit: &'a [Chunk],
+    genes: Option<&'a [u32]>,
+    out: &'a mut [Chunk],
+}
+
+impl Job for Products<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { factors, unit, genes, out } = self;
+        let width = factors.width;
+        for i in 0..genes.map_or(factors.kept.len(), <[u32]>::len) {
+            let gene = genes.map_or(i, |genes| genes[i] as usize);
+            let mut sum = l.splat(0.0);
+            for (x, y) in unit.iter().zip(&factors.out[gene * width..(gene + 1) * width]) {
+                sum = l.fma(l.load(x), l.load(y), sum);
+            }
+            set(out, i, l.sum(sum));
+        }
     }
 }
 
@@ -122,8 +247,6 @@ pub fn close(values: &mut [f32]) {
         values.iter_mut().for_each(|v| *v /= sum);
     }
 }
-
-const LANES: usize = 16;
 
 /// A sum in 16 lanes that are added up at the end: the compiler makes vectors of it, and the order is fixed.
 pub fn sum(values: impl Iterator<Item = f32>) -> f32 {

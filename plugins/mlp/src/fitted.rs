@@ -1,36 +1,102 @@
-//! A fitted network: predictions and screens by the collapsed map; saved and loaded.
+//! A fitted network: predictions and screens by the collapsed map or through hidden layers; saved and loaded.
 
 use crate::collapsed::Collapsed;
-use crate::fused;
+use crate::deep::Deep;
+use crate::fused::{self, Asked, Measure};
 use crate::lanes::Path;
-use crate::network::Network;
+use crate::network::{Layer, Network, Shape};
 use crate::train::Look;
 use lacuna_sdk::arrow::{ArrayRef, Float64Array, RecordBatch, UInt64Array};
 use lacuna_sdk::ndarray::{Array1, Array2};
 use lacuna_sdk::prelude::*;
-use lacuna_sdk::table;
+use lacuna_sdk::{table, tracing};
 use std::sync::Arc;
 
 /// The network with the best weights.
 pub struct FittedMlp {
     genes: Vec<String>,
     network: Network<f32>,
-    collapsed: Collapsed,
+    ready: Ready,
+    /// Whether the map is screened as f16.
+    f16: bool,
     /// The training curve; told once, after the fit, and not saved with the weights.
     history: Vec<Look>,
 }
 
+/// The network as knockouts need it.
+enum Ready {
+    /// Without an activation the layers are one map.
+    Linear(Collapsed),
+    /// With hidden layers.
+    Deep(Deep),
+}
+
+/// Cells on which a map stored as f16 is tried.
+const TRIED: usize = 16;
+/// The most that an impact may change by it.
+const TOLERANCE: f32 = 1e-6;
+
 impl FittedMlp {
     /// A trained network.
     pub fn new(genes: Vec<String>, network: Network<f32>, history: Vec<Look>) -> Self {
-        let collapsed = Collapsed::new(&network);
-        Self { genes, network, collapsed, history }
+        let ready = match network.relu {
+            false => Ready::Linear(Collapsed::new(&network)),
+            true => Ready::Deep(Deep::new(&network)),
+        };
+        Self { genes, network, ready, f16: false, history }
+    }
+
+    /// Screens a map that is stored as f16, unless that changes impacts in some of these cells.
+    pub fn try_f16(&mut self, cells: &Cells<'_>, cx: &Context) -> Result<()> {
+        let Ready::Linear(map) = &mut self.ready else {
+            return Err(Error::parameters(
+                "`f16` stores the collapsed map: a network with `hidden` layers has none",
+            ));
+        };
+        let mut list = KnockoutList::new();
+        for cell in (0..cells.len()).step_by(cells.len().div_ceil(TRIED).max(1)) {
+            cells.assemblage(cell).iter().for_each(|&gene| list.push(cell, &[gene]));
+        }
+        let (knockouts, measure) = (list.as_knockouts(), Measure::excess(self.genes.len()));
+        let asked = Asked { cells, knockouts: &knockouts, measure };
+        let [mut whole, mut halved] = [(); 2].map(|()| vec![0.0f32; knockouts.len()]);
+        fused::by_map(map, asked, Path::chosen(), &mut whole, cx)?;
+        map.halve();
+        fused::by_map(map, asked, Path::chosen(), &mut halved, cx)?;
+        let change = whole.iter().zip(&halved).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        self.f16 = change <= TOLERANCE;
+        if !self.f16 {
+            map.whole();
+            tracing::warn!(
+                "f16 would change impacts by up to {change:.1e}, more than {TOLERANCE:.0e}: the map stays f32"
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes the impact of each knockout.
+    pub fn impacts(&self, asked: Asked<'_>, path: Path, impacts: &mut [f32], cx: &Context) -> Result<()> {
+        match &self.ready {
+            Ready::Linear(map) => fused::by_map(map, asked, path, impacts, cx),
+            Ready::Deep(network) => fused::by_layers(network, asked, path, impacts, cx),
+        }
+    }
+
+    /// Stores the map as f16, whatever that changes.
+    #[cfg(test)]
+    pub fn halve(&mut self) {
+        if let Ready::Linear(map) = &mut self.ready {
+            map.halve();
+        }
     }
 
     /// The two layers as one map.
     #[cfg(test)]
     pub fn collapsed(&self) -> &Collapsed {
-        &self.collapsed
+        match &self.ready {
+            Ready::Linear(map) => map,
+            Ready::Deep(_) => panic!("a network with hidden layers"),
+        }
     }
 
     fn check(&self, cells: &Cells<'_>, knockouts: &Knockouts<'_>) -> Result<()> {
@@ -54,48 +120,73 @@ impl Fitted for FittedMlp {
         let mut profile = vec![];
         for (cell, rows) in query.knockouts.by_cell() {
             cx.check()?;
-            let base = self.collapsed.base(query.cells.assemblage(cell));
-            for i in rows {
-                self.collapsed.knockout(&base, query.knockouts.get(i).genes, &mut profile);
+            let genes = query.cells.assemblage(cell);
+            let mut write = |i: usize, profile: &[f32]| {
                 let mut row = answer.values.row_mut(i);
                 row.fill(0.0);
-                base.genes().iter().zip(&profile).for_each(|(&j, &p)| row[j as usize] = p);
+                genes.iter().zip(profile).for_each(|(&j, &p)| row[j as usize] = p);
+            };
+            match &self.ready {
+                Ready::Linear(map) => {
+                    let base = map.base(genes);
+                    for i in rows {
+                        map.knockout(&base, query.knockouts.get(i).genes, &mut profile);
+                        write(i, &profile);
+                    }
+                }
+                Ready::Deep(network) => {
+                    let lost: Vec<Vec<usize>> =
+                        rows.clone().map(|i| fused::places(genes, query.knockouts.get(i).genes)).collect();
+                    let lost: Vec<&[usize]> = lost.iter().map(Vec::as_slice).collect();
+                    let base = network.base(genes, Path::chosen());
+                    network.profiles(&base, &lost, |i, profile| write(rows.start + i, profile));
+                }
             }
         }
         Ok(())
     }
 
     fn screen(&self, screen: &Screen<'_>, impacts: &mut [f32], cx: &Context) -> Result<bool> {
-        let Some(measure) = fused::Measure::of(screen) else { return Ok(false) };
+        let Some(measure) = Measure::of(screen) else { return Ok(false) };
         self.check(&screen.cells, &screen.knockouts)?;
-        fused::screen(&self.collapsed, screen, measure, Path::chosen(), impacts, cx)?;
+        let asked = Asked { cells: &screen.cells, knockouts: &screen.knockouts, measure };
+        self.impacts(asked, Path::chosen(), impacts, cx)?;
         Ok(true)
     }
 
     fn save(&self) -> Result<Vec<u8>> {
-        let n = self.genes.len();
-        let Network { w1, b1, w2, b2 } = &self.network;
-        let values = |a: &Array2<f32>| a.iter().copied().collect::<Vec<f32>>();
-        Saved::new()
+        let Shape { widths, relu } = self.network.shape();
+        let mut saved = Saved::new()
             .text("format", "mlp-1")
             .names("genes", &self.genes)
-            .tensor("w1", &[n, n], &values(w1))
-            .tensor("b1", &[n], &b1.to_vec())
-            .tensor("w2", &[n, n], &values(w2))
-            .tensor("b2", &[n], &b2.to_vec())
-            .to_bytes()
+            .text("widths", lacuna_sdk::serde_json::json!(widths).to_string())
+            .text("activation", if relu { "relu" } else { "none" })
+            .text("f16", self.f16.to_string());
+        for (i, Layer { w, b }) in (1..).zip(&self.network.layers) {
+            let values: Vec<f32> = w.iter().copied().collect();
+            saved = saved.tensor(&format!("w{i}"), &[w.nrows(), w.ncols()], &values).tensor(
+                &format!("b{i}"),
+                &[b.len()],
+                &b.to_vec(),
+            );
+        }
+        saved.to_bytes()
     }
 
     fn load(bytes: &[u8]) -> Result<Self> {
         let saved = Saved::from_bytes(bytes)?;
         let genes = saved.get_names("genes")?;
-        let n = genes.len();
-        let matrix = |name: &str| {
-            Ok::<_, Error>(Array2::from_shape_vec((n, n), saved.get_tensor(name, &[n, n])?.to_vec())?)
-        };
-        let vector = |name: &str| Ok::<_, Error>(Array1::from(saved.get_tensor(name, &[n])?.to_vec()));
-        let network = Network { w1: matrix("w1")?, b1: vector("b1")?, w2: matrix("w2")?, b2: vector("b2")? };
-        Ok(Self::new(genes, network, vec![]))
+        let network = network_of(&saved)?;
+        if network.genes() != genes.len() || network.layers[0].w.nrows() != genes.len() {
+            return Err(Error::data("the saved network is not of as many genes as it names"));
+        }
+        let mut fitted = Self::new(genes, network, vec![]);
+        fitted.f16 = saved.get_text("f16")? == "true";
+        match &mut fitted.ready {
+            Ready::Linear(map) if fitted.f16 => map.halve(),
+            _ => (),
+        }
+        Ok(fitted)
     }
 
     fn tables(&self) -> Result<Vec<(String, RecordBatch)>> {
@@ -112,19 +203,35 @@ impl Fitted for FittedMlp {
     }
 }
 
+/// The layers of a saved network.
+pub fn network_of(saved: &Saved) -> Result<Network<f32>> {
+    let widths: Vec<usize> = lacuna_sdk::serde_json::from_str(saved.get_text("widths")?)?;
+    if widths.len() < 3 {
+        return Err(Error::data("a saved network has two layers at least"));
+    }
+    let layer = |(i, pair): (usize, &[usize])| {
+        let w = saved.get_tensor(&format!("w{i}"), pair)?.to_vec();
+        let b = saved.get_tensor(&format!("b{i}"), &pair[1..])?.to_vec();
+        Ok(Layer { w: Array2::from_shape_vec((pair[0], pair[1]), w)?, b: Array1::from(b) })
+    };
+    let layers = (1..).zip(widths.windows(2)).map(layer).collect::<Result<Vec<_>>>()?;
+    Ok(Network { layers, relu: saved.get_text("activation")? == "relu" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plain::tests::random_cells;
+    use crate::plain::tests::{random_cells, shapes};
     use crate::plain::{Batch, Pass};
-    use lacuna_sdk::ndarray::Array2;
     use lacuna_sdk::testing::{self, context};
 
     const GENES: usize = 24;
 
-    fn model(seed: u64) -> FittedMlp {
-        let network = Network::random(GENES, &mut context(seed).stream(0));
-        FittedMlp::new((0..GENES).map(|j| format!("g{j}")).collect(), network, vec![])
+    fn models(seed: u64) -> impl Iterator<Item = FittedMlp> {
+        shapes(GENES).into_iter().map(move |shape| {
+            let network = Network::random(&shape, &mut context(seed).stream(0));
+            FittedMlp::new((0..GENES).map(|j| format!("g{j}")).collect(), network, vec![])
+        })
     }
 
     /// All knockouts of one and two expressed genes, and none.
@@ -163,14 +270,14 @@ mod tests {
         let view = one.to_view();
         let batch = Batch::of(&Cells::from_view(&view), &[0]);
         let mut pass = Pass::new(1, GENES);
-        pass.forward(&model.network, &batch, &context(0));
+        pass.forward(&model.network, &batch);
         pass.q.row(0).to_vec()
     }
 
     #[test]
-    fn the_shortcut_equals_the_plain_forward_pass_for_single_and_double_knockouts() {
-        for seed in 0..4 {
-            let (model, owned) = (model(seed), random_cells(5, GENES, seed));
+    fn predictions_equal_the_plain_forward_pass_for_single_and_double_knockouts() {
+        for (seed, model) in (0..3).flat_map(|seed| models(seed).map(move |model| (seed, model))) {
+            let owned = random_cells(5, GENES, seed);
             let view = owned.to_view();
             let cells = Cells::from_view(&view);
             let list = knockouts(&cells);
@@ -184,28 +291,77 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_predicts_the_same_bits() {
-        let (model, owned) = (model(7), random_cells(4, GENES, 3));
+    fn a_map_that_is_not_multiplied_out_predicts_the_same() {
+        let shape = Shape::linear(GENES, Some(3));
+        let network = Network::random(&shape, &mut context(4).stream(0));
+        let genes: Vec<String> = (0..GENES).map(|j| format!("g{j}")).collect();
+        let whole = FittedMlp::new(genes.clone(), network.clone(), vec![]);
+        let ready = Ready::Linear(Collapsed::of_factors(&network));
+        let factors = FittedMlp { genes, network, ready, f16: false, history: vec![] };
+        let owned = random_cells(5, GENES, 4);
         let view = owned.to_view();
         let cells = Cells::from_view(&view);
         let list = knockouts(&cells);
-        let loaded = FittedMlp::load(&model.save().unwrap()).unwrap();
-        assert_eq!(predict(&model, cells, list.as_knockouts()), predict(&loaded, cells, list.as_knockouts()));
+        let [a, b] = [&whole, &factors].map(|model| predict(model, cells, list.as_knockouts()));
+        assert!((&a - &b).iter().all(|d| d.abs() < 1e-6));
+        let [a, b] = [&whole, &factors].map(|model| {
+            let mut impacts = vec![9.0; list.len()];
+            let screen = testing::screen(cells, list.as_knockouts(), "bray-curtis", "predicted-null");
+            assert!(model.screen(&screen, &mut impacts, &context(0)).unwrap());
+            impacts
+        });
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-6 || a.is_nan() && b.is_nan()));
+    }
+
+    #[test]
+    fn what_is_saved_predicts_the_same_bits() {
+        for model in models(7) {
+            let owned = random_cells(4, GENES, 3);
+            let view = owned.to_view();
+            let cells = Cells::from_view(&view);
+            let list = knockouts(&cells);
+            let loaded = FittedMlp::load(&model.save().unwrap()).unwrap();
+            let [a, b] = [&model, &loaded].map(|model| predict(model, cells, list.as_knockouts()));
+            assert_eq!(a, b);
+        }
+    }
+
+    #[test]
+    fn f16_is_kept_where_it_changes_nothing_and_refused_where_it_does() {
+        let owned = random_cells(20, GENES, 3);
+        let view = owned.to_view();
+        let cells = Cells::from_view(&view);
+        let mut model = models(5).next().unwrap();
+        model.try_f16(&cells, &context(0)).unwrap();
+        let Ready::Linear(map) = &mut model.ready else { panic!() };
+        // So few genes feel the rounding; a map of f16 numbers does not.
+        assert!(!model.f16 && map.half_row(0).is_none());
+        let rounded = model.network.layers[0].w.mapv(|w| (w * 8.0).round() / 8.0);
+        model.network.layers[0].w = rounded;
+        model.network.layers[1].w.fill(0.0);
+        model.network.layers[1].w.diag_mut().fill(1.0);
+        let mut model = FittedMlp::new(model.genes, model.network, vec![]);
+        model.try_f16(&cells, &context(0)).unwrap();
+        assert!(model.f16 && model.collapsed().half_row(0).is_some());
+        assert!(FittedMlp::load(&model.save().unwrap()).unwrap().collapsed().half_row(3).is_some());
+        let error = models(5).last().unwrap().try_f16(&cells, &context(0)).unwrap_err();
+        assert!(format!("{error:?}").contains("hidden"), "{error:?}");
     }
 
     #[test]
     fn losing_all_genes_leaves_nothing_and_a_silent_gene_changes_nothing() {
-        let model = model(2);
-        let mut owned = OwnedCells::new((0..GENES).map(|j| format!("g{j}")).collect());
-        let mut row = vec![0.0; GENES];
-        (row[3], row[5]) = (2.0, 1.0);
-        owned.push("two", &row);
-        let view = owned.to_view();
-        let cells = Cells::from_view(&view);
-        let mut list = KnockoutList::new();
-        [&[][..], &[3, 5], &[7]].into_iter().for_each(|genes| list.push(0, genes));
-        let values = predict(&model, cells, list.as_knockouts());
-        assert!(values.row(1).iter().all(|&v| v == 0.0));
-        assert_eq!(values.row(2), values.row(0));
+        for model in models(2) {
+            let mut owned = OwnedCells::new((0..GENES).map(|j| format!("g{j}")).collect());
+            let mut row = vec![0.0; GENES];
+            (row[3], row[5]) = (2.0, 1.0);
+            owned.push("two", &row);
+            let view = owned.to_view();
+            let cells = Cells::from_view(&view);
+            let mut list = KnockoutList::new();
+            [&[][..], &[3, 5], &[7]].into_iter().for_each(|genes| list.push(0, genes));
+            let values = predict(&model, cells, list.as_knockouts());
+            assert!(values.row(1).iter().all(|&v| v == 0.0));
+            assert!(values.row(2).iter().zip(values.row(0)).all(|(a, b)| (a - b).abs() < 1e-6));
+        }
     }
 }

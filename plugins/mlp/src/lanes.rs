@@ -3,6 +3,7 @@
 //! All paths give the same bits: they do the same operations in the same order, product and sum are fused, and sixteen
 //! lanes are summed as a fixed tree of halves. `LACUNA_SIMD=avx512|avx2|portable` chooses a path, for tests.
 
+use half::f16;
 use std::sync::OnceLock;
 
 /// How many numbers a [`Chunk`] has.
@@ -15,6 +16,11 @@ pub struct Chunk(pub [f32; LANES]);
 
 /// Sixteen zeros.
 pub const ZERO: Chunk = Chunk([0.0; LANES]);
+
+/// Thirty-two numbers as f16, aligned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, align(64))]
+pub struct Halves(pub [u16; 2 * LANES]);
 
 /// How many chunks hold so many numbers.
 pub fn chunks(numbers: usize) -> usize {
@@ -50,6 +56,15 @@ pub fn flat(list: &[Chunk]) -> &[f32] {
 pub fn flat_mut(list: &mut [Chunk]) -> &mut [f32] {
     // SAFETY: as above; the borrow is passed on.
     unsafe { std::slice::from_raw_parts_mut(list.as_mut_ptr().cast(), list.len() * LANES) }
+}
+
+/// A row of numbers as f16, each the nearest.
+pub fn halves(row: &[Chunk]) -> Vec<Halves> {
+    let half = |pair: &[Chunk]| {
+        let number = |i: usize| pair.get(i / LANES).map_or(0.0, |chunk| chunk.0[i % LANES]);
+        Halves(std::array::from_fn(|i| f16::from_f32(number(i)).to_bits()))
+    };
+    row.chunks(2).map(half).collect()
 }
 
 /// Which numbers of a row a cell wants: one bit each, and their places.
@@ -89,35 +104,16 @@ pub trait Lanes: Copy {
     fn sqrt(self, a: Self::V) -> Self::V;
     /// |a|.
     fn abs(self, a: Self::V) -> Self::V;
+    /// a where it is above 0, else 0.
+    fn relu(self, a: Self::V) -> Self::V;
     /// The sum of all lanes: halves added to each other until one is left.
     fn sum(self, v: Self::V) -> f32;
     /// The marked numbers of a row, one after the other, with zeros behind them. `out` has a chunk more than they need.
     fn compact(self, row: &[Chunk], marks: &Marks<'_>, out: &mut [Chunk]);
-}
-
-/// Copies four columns of chunks, from column `start` on, of a matrix whose rows have so many: side by side they fit
-/// into the cache, and into few pages. Columns behind the last are 0.
-pub fn pack(matrix: &[Chunk], width: usize, start: usize, out: &mut [[Chunk; 4]]) {
-    let start = start.min(width);
-    let columns = 4.min(width - start);
-    for (row, out) in matrix.chunks_exact(width.max(1)).zip(out) {
-        *out = [ZERO; 4];
-        out[..columns].copy_from_slice(&row[start..start + columns]);
+    /// The same of a row that is stored as f16. `out` has two chunks more than they need.
+    fn compact_halves(self, row: &[Halves], marks: &Marks<'_>, out: &mut [Chunk]) {
+        pick_halves(row, marks.places, out);
     }
-}
-
-/// The sums of some rows of four columns, row after row.
-#[inline(always)]
-pub fn sum_of_columns<L: Lanes>(l: L, columns: &[[Chunk; 4]], rows: &[u32]) -> [L::V; 4] {
-    let [mut a, mut b, mut c, mut d] = [l.splat(0.0); 4];
-    for &row in rows {
-        let row = &columns[row as usize];
-        a = l.add(a, l.load(&row[0]));
-        b = l.add(b, l.load(&row[1]));
-        c = l.add(c, l.load(&row[2]));
-        d = l.add(d, l.load(&row[3]));
-    }
-    [a, b, c, d]
 }
 
 /// Work that is the same on every path.
@@ -209,6 +205,15 @@ fn pick(row: &[Chunk], places: &[u32], out: &mut [Chunk]) {
     }
 }
 
+/// The same of a row that is stored as f16.
+fn pick_halves(row: &[Halves], places: &[u32], out: &mut [Chunk]) {
+    out.fill(ZERO);
+    let number = |j: usize| f16::from_bits(row[j / (2 * LANES)].0[j % (2 * LANES)]).to_f32();
+    for (chunk, places) in out.iter_mut().zip(places.chunks(LANES)) {
+        chunk.0.iter_mut().zip(places).for_each(|(x, &j)| *x = number(j as usize));
+    }
+}
+
 impl Lanes for Portable {
     type V = [f32; LANES];
     #[inline(always)]
@@ -248,6 +253,10 @@ impl Lanes for Portable {
         a.map(f32::abs)
     }
     #[inline(always)]
+    fn relu(self, a: Self::V) -> Self::V {
+        a.map(|x| if x > 0.0 { x } else { 0.0 })
+    }
+    #[inline(always)]
     fn sum(self, v: Self::V) -> f32 {
         tree(v)
     }
@@ -260,19 +269,19 @@ impl Lanes for Portable {
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)] // Intrinsics: a token exists only in a function that is compiled for its path.
 mod x86 {
-    use super::{Chunk, Job, LANES, Lanes, Marks, ZERO, pick};
+    use super::{Chunk, Halves, Job, LANES, Lanes, Marks, ZERO, pick, pick_halves};
     use core::arch::x86_64::*;
 
-    /// Made in [`avx512`] only.
+    /// Made in [`avx512`] only. Says whether the processor compacts numbers of 16 bits too.
     #[derive(Clone, Copy)]
-    struct Avx512(());
+    struct Avx512(bool);
     /// Made in [`avx2`] only.
     #[derive(Clone, Copy)]
     struct Avx2(());
 
     #[target_feature(enable = "avx512f,avx512dq,popcnt")]
     pub fn avx512<J: Job>(job: J) -> J::Out {
-        job.run(Avx512(()))
+        job.run(Avx512(is_x86_feature_detected!("avx512vbmi2") && is_x86_feature_detected!("avx512bw")))
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -328,6 +337,11 @@ mod x86 {
             unsafe { _mm512_abs_ps(a) }
         }
         #[inline(always)]
+        fn relu(self, a: __m512) -> __m512 {
+            // SAFETY: see the token. Of a NaN and 0 it gives the second.
+            unsafe { _mm512_max_ps(a, _mm512_setzero_ps()) }
+        }
+        #[inline(always)]
         fn sum(self, v: __m512) -> f32 {
             // SAFETY: see the token. The halves are those of `tree`.
             unsafe {
@@ -354,6 +368,51 @@ mod x86 {
             out[wanted / LANES].0[wanted % LANES..].fill(0.0);
             out[wanted / LANES + 1..].fill(ZERO);
         }
+        #[inline(always)]
+        fn compact_halves(self, row: &[Halves], marks: &Marks<'_>, out: &mut [Chunk]) {
+            match self.0 {
+                // SAFETY: the token says that the processor has it.
+                true => unsafe { compact_halves(row, marks, out) },
+                false => pick_halves(row, marks.places, out),
+            }
+        }
+    }
+
+    /// Compacts the halves into the back of `out`, and widens them from there to its front.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
+    fn compact_halves(row: &[Halves], marks: &Marks<'_>, out: &mut [Chunk]) {
+        let wanted = marks.places.len();
+        let (used, pairs) = (wanted.div_ceil(LANES), marks.bits.as_chunks::<2>());
+        assert!(row.len() == marks.bits.len().div_ceil(2) && out.len() > used + 1);
+        // Halves take half the room of numbers: what is written in the back is read before it is overwritten.
+        let back = used - used / 2;
+        let front = out.as_mut_ptr();
+        let start = front.wrapping_add(back).cast::<u16>();
+        let mut n = 0;
+        let last = pairs.1.first().map(|&bits| [bits, 0]);
+        for (halves, bits) in row.iter().zip(pairs.0.iter().copied().chain(last)) {
+            let bits = u32::from(bits[0]) | u32::from(bits[1]) << 16;
+            // SAFETY: before each step at most `wanted` halves are written, which end in the chunk before the last but
+            // one at most, and 32 more fit behind them; 32 halves have 64 aligned bytes.
+            unsafe {
+                let kept = _mm512_maskz_compress_epi16(bits, _mm512_load_si512(halves.0.as_ptr().cast()));
+                _mm512_storeu_si512(start.add(n).cast(), kept);
+            }
+            n += bits.count_ones() as usize;
+        }
+        debug_assert_eq!(n, wanted);
+        for i in 0..used {
+            // SAFETY: chunk `i` is written after halves 16·i to 16·i + 15 are read, and these lie in chunk
+            // back + i / 2 ≥ i.
+            unsafe {
+                let halves = _mm256_loadu_si256(start.add(i * LANES).cast());
+                _mm512_store_ps(front.add(i).cast(), _mm512_cvtph_ps(halves));
+            }
+        }
+        if !wanted.is_multiple_of(LANES) {
+            out[wanted / LANES].0[wanted % LANES..].fill(0.0);
+        }
+        out[used..].fill(ZERO);
     }
 
     /// Halves of eight, of four, of two.
@@ -423,6 +482,14 @@ mod x86 {
             }
         }
         #[inline(always)]
+        fn relu(self, a: Self::V) -> Self::V {
+            // SAFETY: see the token. Of a NaN and 0 it gives the second.
+            unsafe {
+                let nothing = _mm256_setzero_ps();
+                [_mm256_max_ps(a[0], nothing), _mm256_max_ps(a[1], nothing)]
+            }
+        }
+        #[inline(always)]
         fn sum(self, v: Self::V) -> f32 {
             // SAFETY: see the token. The halves are those of `tree`.
             sum_of_eight(unsafe { _mm256_add_ps(v[0], v[1]) })
@@ -451,8 +518,11 @@ mod tests {
             let mut out = vec![ZERO; 2];
             let x = l.abs(l.fma(a, b, c));
             l.store(l.add(l.splat(0.1), l.div(l.sqrt(x), l.mul(b, c))), &mut out[0]);
-            let mut picked = vec![Chunk([7.0; LANES]); chunks(self.1.places.len()) + 1];
+            l.store(l.relu(a), &mut out[1]);
+            let mut picked = vec![Chunk([7.0; LANES]); chunks(self.1.places.len()) + 2];
             l.compact(self.2, self.1, &mut picked);
+            out.extend(&picked);
+            l.compact_halves(&halves(self.2), self.1, &mut picked);
             out.extend(picked);
             (out, l.sum(a))
         }
@@ -469,8 +539,11 @@ mod tests {
             let marks = Marks::new(&places, row.len());
             let run = |path: Path| path.run(All(&[a, b, c], &marks, &row));
             let expected = run(Path::Portable);
+            let second = 2 + chunks(places.len()) + 2;
             for (i, &j) in places.iter().enumerate() {
                 assert_eq!(get(&expected.0[2..], i), get(&row, j as usize));
+                let half = f16::from_f32(get(&row, j as usize)).to_f32();
+                assert_eq!(get(&expected.0[second..], i), half);
             }
             for path in Path::available() {
                 assert_eq!(run(path), expected, "{path:?}");

@@ -1,22 +1,30 @@
 //! Learns expression profiles from gene assemblages: the network of DKO (arXiv 2510.03359).
 //!
 //! `network` holds the weights, `train` is the optimiser's loop and `step` one step of it; `fitted` is what a fitted model
-//! answers, by way of the `collapsed` map that makes a knockout a rank-1 update, and `fused` screens with that. Both are
-//! written once over `lanes`, sixteen numbers at once, and tested against the arithmetic in plain words (`plain`).
+//! answers: by way of the `collapsed` map that makes a knockout a rank-1 update, or through the layers of a `deep` network;
+//! `fused` screens with either. All are written once over `lanes`, sixteen numbers at once, with `sums` of rows and products
+//! of matrices (`matmul`), and tested against the arithmetic in plain words (`plain`).
 
 use lacuna_sdk::prelude::*;
 
+mod checkpoint;
 mod collapsed;
+mod deep;
 mod fitted;
 mod fused;
 mod lanes;
+mod matmul;
 mod network;
 #[cfg(test)]
 mod plain;
 mod step;
+mod sums;
 mod train;
 
 use fitted::FittedMlp;
+#[doc(hidden)] // For the benchmarks.
+pub use matmul::multiply;
+use network::Shape;
 
 config! {
     /// Parameters of `mlp`. The defaults are the reference's.
@@ -33,6 +41,29 @@ config! {
         /// Steps between two looks at the validation cells. The reference looks before every update.
         #[range(1..=1_000_000)]
         validate_every: u64 = 1,
+        /// Units between the two linear layers; without it as many as there are genes. For tens of thousands of genes: 64.
+        #[range(1..=1_000_000)]
+        rank: Option<usize> = None,
+        /// Units of hidden layers with ReLU instead, such as [512, 512].
+        hidden: Vec<usize> = vec![],
+        /// Screen by a map stored as f16, half the memory, where no impact changes by more than 1e-6.
+        f16: bool = false,
+        /// Seconds between two checkpoints, from which a training that is killed goes on.
+        #[range(0.0..=1e9)]
+        checkpoint_seconds: f64 = 30.0,
+    }
+}
+
+/// Units that a hidden layer can have.
+const MOST_UNITS: usize = 1_000_000;
+
+impl MlpConfig {
+    /// The network's, for so many genes.
+    fn shape(&self, genes: usize) -> Shape {
+        match self.hidden.is_empty() {
+            true => Shape::linear(genes, self.rank),
+            false => Shape::deep(genes, &self.hidden),
+        }
     }
 }
 
@@ -48,7 +79,22 @@ impl Component for Mlp {
     type Config = MlpConfig;
 
     fn new(config: MlpConfig) -> Result<Self> {
-        Ok(Self { config })
+        if config.rank.is_some() && !config.hidden.is_empty() {
+            return Err(Error::parameters(
+                "`rank` is for the linear network, `hidden` makes another: choose one",
+            ));
+        }
+        if config.f16 && !config.hidden.is_empty() {
+            return Err(Error::parameters(
+                "`f16` stores the collapsed map: a network with `hidden` layers has none",
+            ));
+        }
+        match config.hidden.iter().find(|units| !(1..=MOST_UNITS).contains(*units)) {
+            Some(units) => {
+                Err(Error::parameters(format!("`hidden`: expected 1 to {MOST_UNITS} units, found {units}")))
+            }
+            None => Ok(Self { config }),
+        }
     }
 }
 
@@ -62,7 +108,11 @@ impl Model for Mlp {
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<FittedMlp> {
         let (network, history) = train::train(&self.config, training, cx)?;
-        Ok(FittedMlp::new(training.cells.gene_names(), network, history))
+        let mut fitted = FittedMlp::new(training.cells.gene_names(), network, history);
+        if self.config.f16 {
+            fitted.try_f16(&training.cells, cx)?;
+        }
+        Ok(fitted)
     }
 }
 

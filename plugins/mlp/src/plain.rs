@@ -1,8 +1,8 @@
 //! The network's arithmetic in plain words, generic over f32 and f64: forward, Bray–Curtis loss, gradients. What is fast
 //! is tested against it.
 
-use crate::network::{Network, Real, product};
-use lacuna_sdk::ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
+use crate::network::{Layer, Network, Real};
+use lacuna_sdk::ndarray::{Array2, ArrayView2, Axis, Zip};
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::rand::RngExt;
 
@@ -14,14 +14,14 @@ pub struct Batch<T> {
     pub p: Array2<T>,
 }
 
-/// What the forward pass leaves for the backward pass. Buffers are used again.
+/// What the forward pass leaves for the backward pass.
 pub struct Pass<T> {
-    u: Array2<T>,
+    /// What goes into each layer but the first, cells × units.
+    between: Vec<Array2<T>>,
     /// Before the head; after the backward pass its gradient.
     h: Array2<T>,
     /// Predicted profiles, cells × genes.
     pub q: Array2<T>,
-    du: Array2<T>,
 }
 
 impl<T: Real> Batch<T> {
@@ -52,13 +52,24 @@ impl<T: Real> Pass<T> {
     /// Buffers for a batch of this shape.
     pub fn new(cells: usize, genes: usize) -> Self {
         let zeros = || Array2::zeros((cells, genes));
-        Self { u: zeros(), h: zeros(), q: zeros(), du: zeros() }
+        Self { between: vec![], h: zeros(), q: zeros() }
     }
 
     /// Predicts the batch; gives each cell's Bray–Curtis dissimilarity to its observed profile.
-    pub fn forward(&mut self, network: &Network<T>, batch: &Batch<T>, cx: &Context) -> Vec<T> {
-        affine(&batch.x.view(), &network.w1, &network.b1, &mut self.u, cx);
-        affine(&self.u.view(), &network.w2, &network.b2, &mut self.h, cx);
+    pub fn forward(&mut self, network: &Network<T>, batch: &Batch<T>) -> Vec<T> {
+        self.between.clear();
+        let mut a = batch.x.clone();
+        let last = network.layers.len() - 1;
+        for (i, layer) in network.layers.iter().enumerate() {
+            a = affine(&a.view(), layer);
+            if i < last {
+                if network.relu {
+                    a.mapv_inplace(|x| x.max(T::zero()));
+                }
+                self.between.push(a.clone());
+            }
+        }
+        self.h = a;
         let rows = self
             .q
             .outer_iter_mut()
@@ -85,13 +96,7 @@ impl<T: Real> Pass<T> {
     ///
     /// With q and p closed, BC = ½ Σ|q − p|. Through the closing, ∂BC/∂a_j = (g_j − Σ_l g_l q_l) / Σa with
     /// g = ½ sign(q − p); through the absolute value, times sign(h_j).
-    pub fn backward(
-        &mut self,
-        network: &Network<T>,
-        batch: &Batch<T>,
-        gradient: &mut Network<T>,
-        cx: &Context,
-    ) {
+    pub fn backward(&mut self, network: &Network<T>, batch: &Batch<T>, gradient: &mut Network<T>) {
         let half = T::of(0.5);
         let rows = self
             .h
@@ -118,24 +123,30 @@ impl<T: Real> Pass<T> {
                 *h = if silent { T::zero() } else { h.signum() * (g(q, p) - mean) / sum };
             });
         }
-        let dh = &self.h;
-        product(&self.u.t(), &dh.view(), &mut gradient.w2.view_mut(), cx);
-        gradient.b2.assign(&dh.sum_axis(Axis(0)));
-        product(&dh.view(), &network.w2.t(), &mut self.du.view_mut(), cx);
-        product(&batch.x.t(), &self.du.view(), &mut gradient.w1.view_mut(), cx);
-        gradient.b1.assign(&self.du.sum_axis(Axis(0)));
+        let mut d = self.h.clone();
+        for (i, (layer, gradient)) in network.layers.iter().zip(&mut gradient.layers).enumerate().rev() {
+            let into = if i == 0 { &batch.x } else { &self.between[i - 1] };
+            gradient.w = into.t().dot(&d);
+            gradient.b = d.sum_axis(Axis(0));
+            d = d.dot(&layer.w.t());
+            if network.relu && i > 0 {
+                Zip::from(&mut d).and(into).for_each(|d, &a| *d = if a > T::zero() { *d } else { T::zero() });
+            }
+        }
     }
 }
 
-/// out = x·w + b.
-fn affine<T: Real>(x: &ArrayView2<'_, T>, w: &Array2<T>, b: &Array1<T>, out: &mut Array2<T>, cx: &Context) {
-    product(x, &w.view(), &mut out.view_mut(), cx);
-    out.outer_iter_mut().for_each(|mut row| row += b);
+/// x·w + b.
+fn affine<T: Real>(x: &ArrayView2<'_, T>, layer: &Layer<T>) -> Array2<T> {
+    let mut out = x.dot(&layer.w);
+    out.outer_iter_mut().for_each(|mut row| row += &layer.b);
+    out
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::network::Shape;
     use lacuna_sdk::testing::context;
 
     /// Cells with random assemblages and profiles.
@@ -154,34 +165,49 @@ pub mod tests {
         owned
     }
 
-    fn loss(network: &Network<f64>, batch: &Batch<f64>, cx: &Context) -> f64 {
-        Pass::new(batch.x.nrows(), network.genes()).forward(network, batch, cx).iter().sum()
+    fn loss(network: &Network<f64>, batch: &Batch<f64>) -> f64 {
+        Pass::new(batch.x.nrows(), network.genes()).forward(network, batch).iter().sum()
+    }
+
+    /// Networks of every form for so many genes.
+    pub fn shapes(genes: usize) -> [Shape; 4] {
+        [
+            Shape::linear(genes, None),
+            Shape::linear(genes, Some(3)),
+            Shape::deep(genes, &[18]),
+            Shape::deep(genes, &[9, 20, 5]),
+        ]
     }
 
     #[test]
     fn gradients_equal_finite_differences() {
         for (seed, genes, n) in [(1, 7, 5), (2, 12, 3), (3, 3, 9)] {
-            let cx = context(seed);
-            let owned = random_cells(n, genes, seed);
-            let view = owned.to_view();
-            let batch = Batch::of(&Cells::from_view(&view), &(0..n).collect::<Vec<_>>());
-            let mut network = Network::<f64>::random(genes, &mut cx.stream(0));
-            let mut gradient = Network::zeros(genes);
-            let mut pass = Pass::new(n, genes);
-            pass.forward(&network, &batch, &cx);
-            pass.backward(&network, &batch, &mut gradient, &cx);
-            let step = 1e-6;
-            for part in 0..4 {
-                for i in 0..network.parts_mut()[part].len() {
-                    let mut at = |x: f64| {
-                        network.parts_mut()[part][i] += x;
-                        let loss = loss(&network, &batch, &cx);
-                        network.parts_mut()[part][i] -= x;
-                        loss
-                    };
-                    let numeric = (at(step) - at(-step)) / (2.0 * step);
-                    let analytic = gradient.parts_mut()[part][i];
-                    assert!((numeric - analytic).abs() < 1e-5, "part {part}, {i}: {numeric} and {analytic}");
+            for shape in shapes(genes) {
+                let cx = context(seed);
+                let owned = random_cells(n, genes, seed);
+                let view = owned.to_view();
+                let batch = Batch::of(&Cells::from_view(&view), &(0..n).collect::<Vec<_>>());
+                let mut network = Network::<f64>::random(&shape, &mut cx.stream(0));
+                let mut gradient = Network::zeros(&shape);
+                let mut pass = Pass::new(n, genes);
+                pass.forward(&network, &batch);
+                pass.backward(&network, &batch, &mut gradient);
+                let step = 1e-7;
+                for part in 0..network.parts_mut().len() {
+                    for i in 0..network.parts_mut()[part].len() {
+                        let mut at = |x: f64| {
+                            network.parts_mut()[part][i] += x;
+                            let loss = loss(&network, &batch);
+                            network.parts_mut()[part][i] -= x;
+                            loss
+                        };
+                        let numeric = (at(step) - at(-step)) / (2.0 * step);
+                        let analytic = gradient.parts_mut()[part][i];
+                        assert!(
+                            (numeric - analytic).abs() < 1e-5,
+                            "{shape:?}, part {part}, {i}: {numeric} and {analytic}"
+                        );
+                    }
                 }
             }
         }
@@ -194,9 +220,9 @@ pub mod tests {
         let view = owned.to_view();
         let cells = Cells::from_view(&view);
         let batch = Batch::<f32>::of(&cells, &[0, 1, 2, 3, 4, 5]);
-        let network = Network::random(9, &mut cx.stream(0));
+        let network = Network::random(&Shape::linear(9, None), &mut cx.stream(0));
         let mut pass = Pass::new(6, 9);
-        let losses = pass.forward(&network, &batch, &cx);
+        let losses = pass.forward(&network, &batch);
         for (i, loss) in losses.iter().enumerate() {
             let row = pass.q.row(i);
             assert!((row.sum() - 1.0).abs() < 1e-6);

@@ -1,25 +1,39 @@
 //! One step of the training at speed: what `plain` does in plain words, for f32.
 //!
-//! The input is a set, so the first layer is a sum of rows. A layer's gradient is never written: it is of the rank of the
-//! minibatch, and made row by row where Adam (Kingma & Ba 2015; β = 0.9, 0.999, ε = 1e-8 as in PyTorch) uses it, in the
-//! one pass over weights and moments that an update needs anyway.
+//! The input is a set, so the first layer is a sum of rows; the head looks at the genes that a cell expresses, so the last
+//! layer is computed for these only, gene by gene. The gradients of both are never written: they are of the rank of the
+//! minibatch, and made row by row where Adam (Kingma & Ba 2015; β = 0.9, 0.999, ε = 1e-8 as in PyTorch) uses them, in the
+//! one pass over weights and moments that an update needs anyway. Layers between are products of small matrices.
 
-use crate::lanes::{
-    Chunk, Job, LANES, Lanes, Path, ZERO, chunks, flat, flat_mut, get, pack, packed, sum_of_columns,
-};
-use crate::network::{Network, product};
+use crate::lanes::{Chunk, Job, LANES, Lanes, Path, ZERO, chunks, flat, flat_mut, packed};
+use crate::matmul::product;
+use crate::network::{Layer, Network, Shape};
+use crate::sums::{self, COLUMNS, Set, sums_of_rows};
 use lacuna_sdk::ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use lacuna_sdk::prelude::*;
 
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
-/// Rows of a layer that one task updates.
-const ROWS: usize = 16;
-/// Columns of the first layer, in chunks, that one task sums up: four stay in registers.
-const COLUMNS: usize = 8;
+/// Genes of the last layer that one task computes.
+const GENES: usize = 256;
+/// Columns of the last layer, in chunks, that are multiplied for all cells before the next.
+const DEPTH: usize = 16;
+/// Tasks of an update of the last layer; each has its own sums of what comes back.
+const UPDATES: usize = 16;
 
-/// Cells as the network takes them: sets, and the shares to be predicted.
+/// Operations on chunks below which a loop is not worth other threads.
+const SMALL: usize = 1 << 17;
+
+/// Runs tasks that together take so many operations on chunks: on the host's threads where these are many.
+fn run_all<T: Send>(tasks: &mut [T], operations: usize, cx: &Context, body: impl Fn(&mut T) + Sync) {
+    match operations < SMALL {
+        true => tasks.iter_mut().for_each(body),
+        false => cx.parallel_chunks(tasks, 1, |_, task| body(&mut task[0])),
+    }
+}
+
+/// Cells to be drawn from: sets, and the shares to be predicted.
 pub struct Sets {
     genes: Vec<Vec<u32>>,
     shares: Vec<Vec<f32>>,
@@ -33,278 +47,134 @@ impl Sets {
             shares: (0..cells.len()).map(|i| cells.shares(i).collect()).collect(),
         }
     }
+}
+
+/// Cells that go through the network together, and what each layer gives for them.
+///
+/// What belongs to an expressed gene of a cell stands either cell by cell (`genes`, `shares`) or gene by gene (`with`,
+/// `h`, gradients); `place` leads from the first order to the second.
+pub struct Batch {
+    genes: Vec<u32>,
+    shares: Vec<f32>,
+    /// Where each cell begins in `genes`.
+    cells: Vec<usize>,
+    /// See [`Set`]; one cell after the other.
+    segments: Vec<u32>,
+    /// The cells that express a gene.
+    with: Vec<u32>,
+    /// Where each gene begins in `with`.
+    by_gene: Vec<usize>,
+    place: Vec<u32>,
+    /// What comes out of each layer but the last; cells × units.
+    between: Vec<Matrix>,
+    /// What comes out of the last layer.
+    h: Vec<f32>,
+}
+
+impl Batch {
+    /// These of the cells, for a network of this shape.
+    pub fn new(sets: &Sets, rows: &[usize], shape: &Shape) -> Self {
+        let units = &shape.widths[1..shape.widths.len() - 1];
+        let mut batch = Self {
+            genes: vec![],
+            shares: vec![],
+            cells: vec![],
+            segments: vec![],
+            with: vec![],
+            by_gene: vec![0; shape.widths[0] + 1],
+            place: vec![],
+            between: units.iter().map(|&n| Matrix::zeros(rows.len(), n)).collect(),
+            h: vec![],
+        };
+        batch.fill(sets, rows);
+        batch
+    }
+
+    /// These cells instead, as many as before.
+    pub fn fill(&mut self, sets: &Sets, rows: &[usize]) {
+        for list in [&mut self.genes, &mut self.place, &mut self.segments] {
+            list.clear();
+        }
+        self.shares.clear();
+        self.cells.clear();
+        self.cells.push(0);
+        for &row in rows {
+            self.genes.extend_from_slice(&sets.genes[row]);
+            self.shares.extend_from_slice(&sets.shares[row]);
+            self.cells.push(self.genes.len());
+        }
+        let genes = self.by_gene.len() - 1;
+        rows.iter().for_each(|&row| sums::segments(&sets.genes[row], genes, &mut self.segments));
+        self.sort_by_gene();
+        self.h.clear();
+        self.h.resize(self.genes.len(), 0.0);
+    }
+
+    fn sort_by_gene(&mut self) {
+        self.by_gene.fill(0);
+        self.genes.iter().for_each(|&j| self.by_gene[j as usize + 1] += 1);
+        (1..self.by_gene.len()).for_each(|j| self.by_gene[j] += self.by_gene[j - 1]);
+        let mut next = self.by_gene.clone();
+        self.with.resize(self.genes.len(), 0);
+        for cell in 0..self.len() {
+            for i in self.cells[cell]..self.cells[cell + 1] {
+                let next = &mut next[self.genes[i] as usize];
+                self.with[*next] = cell as u32;
+                self.place.push(*next as u32);
+                *next += 1;
+            }
+        }
+    }
 
     /// Number of cells.
     pub fn len(&self) -> usize {
-        self.genes.len()
-    }
-}
-
-/// Rows in chunks.
-#[derive(Clone)]
-struct Matrix {
-    chunks: Vec<Chunk>,
-    /// Of a row.
-    width: usize,
-}
-
-impl Matrix {
-    fn zeros(rows: usize, columns: usize) -> Self {
-        let width = chunks(columns);
-        Self { chunks: vec![ZERO; rows * width], width }
+        self.cells.len() - 1
     }
 
-    fn of(values: &Array2<f32>) -> Self {
-        let width = chunks(values.ncols());
-        let rows = values.rows().into_iter().flat_map(|row| packed(row.iter().copied(), width));
-        Self { chunks: rows.collect(), width }
+    fn genes_of(&self, cell: usize) -> &[u32] {
+        &self.genes[self.cells[cell]..self.cells[cell + 1]]
     }
 
-    fn row(&self, i: usize) -> &[Chunk] {
-        &self.chunks[i * self.width..(i + 1) * self.width]
+    fn sets(&self) -> impl Iterator<Item = Set<'_>> {
+        let segments = self.segments.chunks_exact(sums::count(self.by_gene.len() - 1));
+        segments.enumerate().map(|(cell, segments)| Set { genes: self.genes_of(cell), segments })
     }
 
-    fn view(&self) -> ArrayView2<'_, f32> {
-        let columns = self.width * LANES;
-        let rows = self.chunks.len() / self.width.max(1);
-        ArrayView2::from_shape((rows, columns), flat(&self.chunks)).expect("rows of chunks")
+    /// What comes out of the last layer for a cell's genes, and their observed shares.
+    fn outputs(&self, cell: usize) -> impl Iterator<Item = (f32, f32)> + Clone {
+        let range = self.cells[cell]..self.cells[cell + 1];
+        let h = self.place[range.clone()].iter().map(|&at| self.h[at as usize]);
+        h.zip(self.shares[range].iter().copied())
     }
 
-    fn view_mut(&mut self) -> ArrayViewMut2<'_, f32> {
-        let columns = self.width * LANES;
-        let rows = self.chunks.len() / self.width.max(1);
-        ArrayViewMut2::from_shape((rows, columns), flat_mut(&mut self.chunks)).expect("rows of chunks")
-    }
-}
-
-/// Two layers; or Adam's moments.
-#[derive(Clone)]
-pub struct Weights {
-    genes: usize,
-    w1: Matrix,
-    b1: Vec<Chunk>,
-    w2: Matrix,
-    b2: Vec<Chunk>,
-}
-
-impl Weights {
-    /// Of a network.
-    pub fn of(network: &Network<f32>) -> Self {
-        let genes = network.genes();
-        let vector = |b: &[f32]| packed(b.iter().copied(), chunks(genes));
-        Self {
-            genes,
-            w1: Matrix::of(&network.w1),
-            b1: vector(network.b1.as_slice().unwrap_or(&[])),
-            w2: Matrix::of(&network.w2),
-            b2: vector(network.b2.as_slice().unwrap_or(&[])),
-        }
-    }
-
-    fn zeros(genes: usize) -> Self {
-        let (matrix, vector) = (Matrix::zeros(genes, genes), vec![ZERO; chunks(genes)]);
-        Self { genes, w1: matrix.clone(), b1: vector.clone(), w2: matrix, b2: vector }
-    }
-
-    /// As a network.
-    pub fn network(&self) -> Network<f32> {
-        let n = self.genes;
-        let matrix = |m: &Matrix| m.view().slice(s![.., ..n]).to_owned();
-        let vector = |b: &[Chunk]| flat(b)[..n].iter().copied().collect();
-        Network { w1: matrix(&self.w1), b1: vector(&self.b1), w2: matrix(&self.w2), b2: vector(&self.b2) }
-    }
-
-    /// Copies into memory that is there already.
-    pub fn copy_from(&mut self, other: &Self) {
-        self.w1.chunks.copy_from_slice(&other.w1.chunks);
-        self.b1.copy_from_slice(&other.b1);
-        self.w2.chunks.copy_from_slice(&other.w2.chunks);
-        self.b2.copy_from_slice(&other.b2);
-    }
-}
-
-/// Buffers for the forward pass of so many cells.
-pub struct Forward {
-    /// The sums of the first layer, some columns after the other: columns × cells × chunks.
-    tiles: Vec<Chunk>,
-    /// Cells × genes.
-    u: Matrix,
-    /// Before the head; cells × genes.
-    h: Matrix,
-    path: Path,
-}
-
-impl Forward {
-    /// Buffers.
-    pub fn new(cells: usize, genes: usize, path: Path) -> Self {
-        let (u, h) = (Matrix::zeros(cells, genes), Matrix::zeros(cells, genes));
-        let tiles = vec![ZERO; chunks(genes).div_ceil(COLUMNS) * COLUMNS * cells];
-        Self { tiles, u, h, path }
-    }
-
-    /// Both layers for some cells; gives each cell's Bray–Curtis dissimilarity to its observed profile.
-    pub fn run(&mut self, weights: &Weights, sets: &Sets, cells: &[usize], cx: &Context) -> Vec<f32> {
-        self.first_layer(weights, sets, cells, cx);
-        let (n, width) = (cells.len(), weights.w2.width);
-        let u = self.u.view();
-        let mut h = self.h.view_mut();
-        let genes = weights.genes;
-        product(&u.slice(s![..n, ..genes]), &weights.w2.view(), &mut h.slice_mut(s![..n, ..]), cx);
-        debug_assert_eq!(h.ncols(), width * LANES);
-        for mut row in h.slice_mut(s![..n, ..]).rows_mut() {
-            row.iter_mut().zip(flat(&weights.b2)).for_each(|(h, b)| *h += b);
-        }
-        cells.iter().enumerate().map(|(at, &cell)| self.loss(at, sets, cell)).collect()
-    }
-
-    /// u = Σ rows of W1 / k + b1.
-    fn first_layer(&mut self, weights: &Weights, sets: &Sets, cells: &[usize], cx: &Context) {
-        let (n, path) = (cells.len(), self.path);
-        let size = COLUMNS * n;
-        cx.parallel_chunks(
-            &mut self.tiles[..chunks(weights.genes).div_ceil(COLUMNS) * size],
-            size,
-            |tile, out| {
-                path.run(Sum { weights, sets, cells, first: tile * COLUMNS, out });
-            },
-        );
-        let width = self.u.width;
-        for (tile, sums) in self.tiles.chunks_exact(size).take(width.div_ceil(COLUMNS)).enumerate() {
-            let first = tile * COLUMNS;
-            let columns = COLUMNS.min(width - first);
-            for (cell, sums) in sums.chunks_exact(COLUMNS).enumerate() {
-                let start = cell * width + first;
-                self.u.chunks[start..start + columns].copy_from_slice(&sums[..columns]);
-            }
-        }
-    }
-
-    /// Over the genes that a cell expresses: q = |h| / Σ|h|; ½ Σ|q − p|, as both sum to 1.
-    fn loss(&self, at: usize, sets: &Sets, cell: usize) -> f32 {
-        let h = flat(self.h.row(at));
-        let sum: f32 = sets.genes[cell].iter().map(|&j| h[j as usize].abs()).sum();
-        let inverse = if sum > 0.0 { 1.0 / sum } else { 0.0 };
-        let pairs = sets.genes[cell].iter().zip(&sets.shares[cell]);
-        let (mut difference, mut total) = (0.0, 0.0);
-        for (&j, &p) in pairs {
-            let q = h[j as usize].abs() * inverse;
-            difference += (q - p).abs();
-            total += q + p;
-        }
-        difference / total
-    }
-}
-
-/// The sums of the first layer's rows over some columns.
-struct Sum<'a> {
-    weights: &'a Weights,
-    sets: &'a Sets,
-    cells: &'a [usize],
-    /// The first column, in chunks.
-    first: usize,
-    out: &'a mut [Chunk],
-}
-
-impl Job for Sum<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        let Self { weights, sets, cells, first, out } = self;
-        let mut columns = vec![[ZERO; 4]; weights.genes];
-        for four in (0..COLUMNS).step_by(4) {
-            let start = first + four;
-            pack(&weights.w1.chunks, weights.w1.width, start, &mut columns);
-            let mut bias = [ZERO; 4];
-            bias.iter_mut().zip(weights.b1.iter().skip(start)).for_each(|(out, b)| *out = *b);
-            for (at, &cell) in cells.iter().enumerate() {
-                let genes = &sets.genes[cell];
-                let share = l.splat(1.0 / genes.len().max(1) as f32);
-                let sums = sum_of_columns(l, &columns, genes);
-                let out = &mut out[at * COLUMNS + four..at * COLUMNS + four + 4];
-                for i in 0..4 {
-                    l.store(l.fma(sums[i], share, l.load(&bias[i])), &mut out[i]);
-                }
-            }
-        }
-    }
-}
-
-/// Weights in training, with Adam's moments and all buffers of a minibatch.
-pub struct Trainer {
-    /// The weights.
-    pub weights: Weights,
-    mean: Weights,
-    square: Weights,
-    updates: i32,
-    rate: f64,
-    forward: Forward,
-    /// Gradient before the head, minibatch × genes; 0 where a gene is silent.
-    dh: Matrix,
-    /// Gradient between the layers: genes × minibatch, and minibatch × genes divided by each cell's number of genes.
-    du: Vec<f32>,
-    shared: Matrix,
-    /// Which cells of the minibatch express each gene.
-    with: Vec<Vec<u32>>,
-}
-
-/// What an update multiplies with.
-#[derive(Clone, Copy)]
-struct Rates {
-    rate: f32,
-    correction: f32,
-}
-
-impl Trainer {
-    /// Fresh moments for these weights.
-    pub fn new(network: &Network<f32>, minibatch: usize, rate: f64, path: Path) -> Self {
-        let genes = network.genes();
-        Self {
-            weights: Weights::of(network),
-            mean: Weights::zeros(genes),
-            square: Weights::zeros(genes),
-            updates: 0,
-            rate,
-            forward: Forward::new(minibatch, genes, path),
-            dh: Matrix::zeros(minibatch, genes),
-            du: vec![0.0; genes * minibatch],
-            shared: Matrix::zeros(minibatch, genes),
-            with: vec![vec![]; genes],
-        }
-    }
-
-    /// The forward pass of a minibatch: each cell's loss.
-    pub fn forward(&mut self, sets: &Sets, cells: &[usize], cx: &Context) -> Vec<f32> {
-        self.forward.run(&self.weights, sets, cells, cx)
-    }
-
-    /// The backward pass of the minibatch that [`forward`](Self::forward) has just seen, and Adam's update.
+    /// Each cell's Bray–Curtis dissimilarity to its observed profile, after a forward pass.
     ///
-    /// The gradient is that of the summed dissimilarities, as in `plain::Pass::backward`.
-    pub fn update(&mut self, sets: &Sets, cells: &[usize], cx: &Context) {
-        self.updates += 1;
-        let rates = self.rates();
-        self.head(sets, cells);
-        self.second_layer(cells.len(), rates, cx);
-        self.between(sets, cells);
-        self.first_layer(rates, cx);
+    /// Over the genes that a cell expresses: q = |h| / Σ|h|; ½ Σ|q − p|, as both sum to 1.
+    pub fn losses(&self, cx: &Context) -> Vec<f32> {
+        let loss = |cell: usize| {
+            let sum: f32 = self.outputs(cell).map(|(h, _)| h.abs()).sum();
+            let inverse = if sum > 0.0 { 1.0 / sum } else { 0.0 };
+            let (mut difference, mut total) = (0.0, 0.0);
+            for (h, p) in self.outputs(cell) {
+                let q = h.abs() * inverse;
+                difference += (q - p).abs();
+                total += q + p;
+            }
+            difference / total
+        };
+        let mut losses = vec![0.0; self.len()];
+        let mut blocks: Vec<(usize, &mut [f32])> = losses.chunks_mut(32).enumerate().collect();
+        run_all(&mut blocks, 2 * self.genes.len(), cx, |(block, losses)| {
+            losses.iter_mut().enumerate().for_each(|(i, out)| *out = loss(*block * 32 + i));
+        });
+        losses
     }
 
-    fn rates(&self) -> Rates {
-        Rates {
-            rate: (self.rate / (1.0 - f64::from(BETA1).powi(self.updates))) as f32,
-            correction: (1.0 - f64::from(BETA2).powi(self.updates)).sqrt() as f32,
-        }
-    }
-
-    /// dh: through the closing and the absolute value; see `plain::Pass::backward`.
-    fn head(&mut self, sets: &Sets, cells: &[usize]) {
-        let width = self.dh.width;
-        for (at, &cell) in cells.iter().enumerate() {
-            let h = flat(self.forward.h.row(at));
-            let dh = flat_mut(&mut self.dh.chunks[at * width..(at + 1) * width]);
-            dh.fill(0.0);
-            let genes = &sets.genes[cell];
-            let sum: f32 = genes.iter().map(|&j| h[j as usize].abs()).sum();
+    /// The gradient before the head, gene by gene: through the closing and the absolute value; see `plain::Pass::backward`.
+    fn gradient(&self) -> Vec<f32> {
+        let mut gradient = vec![0.0; self.h.len()];
+        for cell in 0..self.len() {
+            let sum: f32 = self.outputs(cell).map(|(h, _)| h.abs()).sum();
             if sum <= 0.0 {
                 continue;
             }
@@ -319,82 +189,490 @@ impl Trainer {
                     0.0
                 }
             };
-            let pairs = || genes.iter().zip(&sets.shares[cell]).map(|(&j, &p)| (j as usize, p));
-            let mean: f32 = pairs().map(|(j, p)| slope(h[j], p) * h[j].abs() * inverse).sum();
-            for (j, p) in pairs().filter(|(j, _)| h[*j] != 0.0) {
-                dh[j] = h[j].signum() * (slope(h[j], p) - mean) * inverse;
+            let mean: f32 = self.outputs(cell).map(|(h, p)| slope(h, p) * h.abs() * inverse).sum();
+            let places = &self.place[self.cells[cell]..self.cells[cell + 1]];
+            for ((h, p), &at) in self.outputs(cell).zip(places).filter(|((h, _), _)| *h != 0.0) {
+                gradient[at as usize] = h.signum() * (slope(h, p) - mean) * inverse;
+            }
+        }
+        gradient
+    }
+}
+
+/// Rows in chunks. Long rows have an odd number of them: columns of such rows do not meet in the same few cache lines.
+#[derive(Clone)]
+struct Matrix {
+    chunks: Vec<Chunk>,
+    rows: usize,
+    columns: usize,
+    /// Of a row.
+    width: usize,
+}
+
+impl Matrix {
+    fn zeros(rows: usize, columns: usize) -> Self {
+        let width = match chunks(columns) {
+            long @ 16.. => long | 1,
+            short => short,
+        };
+        Self { chunks: vec![ZERO; rows * width], rows, columns, width }
+    }
+
+    fn of(values: &ArrayView2<'_, f32>) -> Self {
+        let mut matrix = Self::zeros(values.nrows(), values.ncols());
+        matrix.view_mut().assign(values);
+        matrix
+    }
+
+    fn row(&self, i: usize) -> &[Chunk] {
+        &self.chunks[i * self.width..(i + 1) * self.width]
+    }
+
+    fn view(&self) -> ArrayView2<'_, f32> {
+        let all = ArrayView2::from_shape((self.rows, self.width * LANES), flat(&self.chunks));
+        all.expect("rows of chunks").slice_move(s![.., ..self.columns])
+    }
+
+    fn view_mut(&mut self) -> ArrayViewMut2<'_, f32> {
+        let all = ArrayViewMut2::from_shape((self.rows, self.width * LANES), flat_mut(&mut self.chunks));
+        all.expect("rows of chunks").slice_move(s![.., ..self.columns])
+    }
+
+    /// The sums of the columns.
+    fn sums(&self) -> Vec<Chunk> {
+        let mut sums = vec![ZERO; self.width];
+        for row in 0..self.rows {
+            for (sum, chunk) in sums.iter_mut().zip(self.row(row)) {
+                sum.0.iter_mut().zip(chunk.0).for_each(|(s, x)| *s += x);
+            }
+        }
+        sums
+    }
+}
+
+/// All layers; or Adam's moments. The last layer lies outputs × inputs, all others inputs × outputs.
+#[derive(Clone)]
+pub struct Weights {
+    relu: bool,
+    layers: Vec<Matrix>,
+    biases: Vec<Vec<Chunk>>,
+}
+
+impl Weights {
+    /// Of a network.
+    pub fn of(network: &Network<f32>) -> Self {
+        let last = network.layers.len() - 1;
+        let matrix = |(i, layer): (usize, &Layer<f32>)| match i == last {
+            true => Matrix::of(&layer.w.t()),
+            false => Matrix::of(&layer.w.view()),
+        };
+        let bias =
+            |layer: &Layer<f32>| packed(layer.b.iter().copied(), Matrix::zeros(0, layer.b.len()).width);
+        Self {
+            relu: network.relu,
+            layers: network.layers.iter().enumerate().map(matrix).collect(),
+            biases: network.layers.iter().map(bias).collect(),
+        }
+    }
+
+    /// As a network.
+    pub fn network(&self) -> Network<f32> {
+        let last = self.layers.len() - 1;
+        let layer = |(i, (w, b)): (usize, (&Matrix, &Vec<Chunk>))| {
+            let w: Array2<f32> = match i == last {
+                true => w.view().t().as_standard_layout().into_owned(),
+                false => w.view().as_standard_layout().into_owned(),
+            };
+            Layer { b: flat(b)[..w.ncols()].iter().copied().collect(), w }
+        };
+        let layers = self.layers.iter().zip(&self.biases).enumerate().map(layer);
+        Network { layers: layers.collect(), relu: self.relu }
+    }
+
+    /// Copies into memory that is there already.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.layers.iter_mut().zip(&other.layers).for_each(|(a, b)| a.chunks.copy_from_slice(&b.chunks));
+        self.biases.iter_mut().zip(&other.biases).for_each(|(a, b)| a.copy_from_slice(b));
+    }
+
+    /// All parameters.
+    pub fn lists(&self) -> impl Iterator<Item = &[Chunk]> {
+        let layers = self.layers.iter().map(|layer| layer.chunks.as_slice());
+        layers.chain(self.biases.iter().map(Vec::as_slice))
+    }
+
+    /// All parameters, to be changed.
+    pub fn lists_mut(&mut self) -> impl Iterator<Item = &mut [Chunk]> {
+        let layers = self.layers.iter_mut().map(|layer| layer.chunks.as_mut_slice());
+        layers.chain(self.biases.iter_mut().map(Vec::as_mut_slice))
+    }
+
+    fn last(&self) -> &Matrix {
+        &self.layers[self.layers.len() - 1]
+    }
+}
+
+/// The forward pass of batches, together: each weight is read once for all of them.
+pub struct Forward {
+    /// The sums of the first layer, some columns after the other, of all cells.
+    tiles: Vec<[Chunk; COLUMNS]>,
+    path: Path,
+}
+
+impl Forward {
+    /// On a path through the processor.
+    pub fn new(path: Path) -> Self {
+        Self { tiles: vec![], path }
+    }
+
+    /// All layers.
+    pub fn run(&mut self, weights: &Weights, batches: &mut [&mut Batch], cx: &Context) {
+        self.first_layer(weights, batches, cx);
+        for batch in &mut *batches {
+            between(weights, &mut batch.between, cx);
+        }
+        self.last_layer(weights, batches, cx);
+    }
+
+    /// The sums of the rows of a cell's genes, divided by their number, and the bias.
+    fn first_layer(&mut self, weights: &Weights, batches: &mut [&mut Batch], cx: &Context) {
+        let sets: Vec<Set<'_>> = batches.iter().flat_map(|batch| batch.sets()).collect();
+        let (width, size) = (weights.layers[0].width, sets.len().max(1));
+        self.tiles.resize(width.div_ceil(COLUMNS) * size, [ZERO; COLUMNS]);
+        let path = self.path;
+        let operations = width * sets.iter().map(|set| set.genes.len()).sum::<usize>();
+        let mut tiles: Vec<(usize, &mut [[Chunk; COLUMNS]])> =
+            self.tiles.chunks_mut(size).enumerate().collect();
+        run_all(&mut tiles, operations, cx, |(tile, out)| {
+            path.run(Sum { weights, sets: &sets, first: *tile * COLUMNS, out });
+        });
+        for (tile, sums) in self.tiles.chunks_exact(size).enumerate() {
+            let first = tile * COLUMNS;
+            let columns = COLUMNS.min(width - first);
+            let mut sums = sums.iter();
+            for batch in &mut *batches {
+                for row in batch.between[0].chunks.chunks_exact_mut(width) {
+                    let Some(sums) = sums.next() else { break };
+                    row[first..first + columns].copy_from_slice(&sums[..columns]);
+                }
             }
         }
     }
 
-    /// Gives du, and updates the second layer by the gradient uᵀ·dh.
-    fn second_layer(&mut self, batch: usize, rates: Rates, cx: &Context) {
-        let width = self.weights.w2.width;
-        let (path, dh, u) = (self.forward.path, &self.dh, &self.forward.u);
-        let mut tasks: Vec<Second<'_>> = self
-            .weights
-            .w2
-            .chunks
-            .chunks_mut(ROWS * width)
-            .zip(self.mean.w2.chunks.chunks_mut(ROWS * width))
-            .zip(self.square.w2.chunks.chunks_mut(ROWS * width))
-            .zip(self.du.chunks_mut(ROWS * batch))
-            .enumerate()
-            .map(|(i, (((w, m), v), du))| Second { first: i * ROWS, batch, w, m, v, du, dh, u, rates })
-            .collect();
-        cx.parallel_chunks(&mut tasks, 1, |_, task| path.run(&mut task[0]));
-        let sums = columns(&self.dh, batch);
-        let (w, m, v) = (&mut self.weights.b2, &mut self.mean.b2, &mut self.square.b2);
-        path.run(Update { w, m, v, gradient: &sums, rates });
-    }
-
-    /// du as the first layer needs it, and who expresses what.
-    fn between(&mut self, sets: &Sets, cells: &[usize]) {
-        let width = self.shared.width;
-        self.with.iter_mut().for_each(Vec::clear);
-        for (at, &cell) in cells.iter().enumerate() {
-            sets.genes[cell].iter().for_each(|&j| self.with[j as usize].push(at as u32));
-            let row = flat_mut(&mut self.shared.chunks[at * width..(at + 1) * width]);
-            row.iter_mut().zip(self.du.chunks_exact(cells.len())).for_each(|(out, du)| *out = du[at]);
+    /// The last layer at the genes that each cell expresses.
+    fn last_layer(&self, weights: &Weights, batches: &mut [&mut Batch], cx: &Context) {
+        let genes = weights.last().rows;
+        let mut outputs: Vec<Vec<f32>> = batches.iter_mut().map(|b| std::mem::take(&mut b.h)).collect();
+        let mut tasks: Vec<Last<'_>> = vec![];
+        let mut rest: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        for first in (0..genes).step_by(GENES) {
+            let end = (first + GENES).min(genes);
+            let mut parts = vec![];
+            for (batch, rest) in batches.iter().zip(&mut rest) {
+                let stored = batch.by_gene[end] - batch.by_gene[first];
+                let (h, more) = std::mem::take(rest).split_at_mut(stored);
+                *rest = more;
+                parts.push((&**batch, h));
+            }
+            tasks.push(Last { weights, first, end, parts });
         }
-        let sums = columns(&self.shared, cells.len());
-        let rates = self.rates();
-        let (w, m, v) = (&mut self.weights.b1, &mut self.mean.b1, &mut self.square.b1);
-        self.forward.path.run(Update { w, m, v, gradient: &sums, rates });
-        for (at, &cell) in cells.iter().enumerate() {
-            let share = 1.0 / sets.genes[cell].len().max(1) as f32;
-            let row = flat_mut(&mut self.shared.chunks[at * width..(at + 1) * width]);
-            row.iter_mut().for_each(|x| *x *= share);
-        }
-    }
-
-    /// Updates the first layer by the gradient xᵀ·du.
-    fn first_layer(&mut self, rates: Rates, cx: &Context) {
-        let width = self.weights.w1.width;
-        let (path, shared, with) = (self.forward.path, &self.shared, &self.with);
-        let mut tasks: Vec<First<'_>> = self
-            .weights
-            .w1
-            .chunks
-            .chunks_mut(ROWS * width)
-            .zip(self.mean.w1.chunks.chunks_mut(ROWS * width))
-            .zip(self.square.w1.chunks.chunks_mut(ROWS * width))
-            .zip(with.chunks(ROWS))
-            .map(|(((w, m), v), with)| First { w, m, v, with, shared, rates })
-            .collect();
-        cx.parallel_chunks(&mut tasks, 1, |_, task| path.run(&mut task[0]));
+        let operations = batches.iter().map(|batch| batch.genes.len()).sum::<usize>() * weights.last().width;
+        run_all(&mut tasks, operations, cx, |task| self.path.run(task));
+        batches.iter_mut().zip(outputs).for_each(|(batch, h)| batch.h = h);
     }
 }
 
-/// The sums of the first rows of a matrix.
-fn columns(matrix: &Matrix, rows: usize) -> Vec<Chunk> {
-    let mut sums = vec![ZERO; matrix.width];
-    for row in 0..rows {
-        for (sum, chunk) in sums.iter_mut().zip(matrix.row(row)) {
-            sum.0.iter_mut().zip(chunk.0).for_each(|(s, x)| *s += x);
+/// The layers between the first and the last.
+fn between(weights: &Weights, units: &mut [Matrix], cx: &Context) {
+    for i in 1..units.len() {
+        let (before, after) = units.split_at_mut(i);
+        let out = &mut after[0];
+        product(&before[i - 1].view(), &weights.layers[i].view(), &mut out.view_mut(), cx);
+        for mut row in out.view_mut().rows_mut() {
+            for (x, b) in row.iter_mut().zip(flat(&weights.biases[i])) {
+                *x += b;
+                if weights.relu && *x <= 0.0 {
+                    *x = 0.0;
+                }
+            }
         }
     }
-    sums
+}
+
+/// What comes out of some columns of the first layer.
+struct Sum<'a> {
+    weights: &'a Weights,
+    sets: &'a [Set<'a>],
+    /// The first column, in chunks.
+    first: usize,
+    out: &'a mut [[Chunk; COLUMNS]],
+}
+
+impl Job for Sum<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Self { weights, sets, first, out } = self;
+        let rows = &weights.layers[0];
+        sums_of_rows(l, &rows.chunks, rows.width, first, sets, out);
+        let bias = &weights.biases[0][first..(first + COLUMNS).min(rows.width)];
+        for (set, out) in sets.iter().zip(out) {
+            let share = l.splat(1.0 / set.genes.len().max(1) as f32);
+            for (out, bias) in out.iter_mut().zip(bias) {
+                let x = l.fma(l.load(out), share, l.load(bias));
+                l.store(if weights.relu { l.relu(x) } else { x }, out);
+            }
+        }
+    }
+}
+
+/// Some genes of the last layer, in the cells that express them.
+struct Last<'a> {
+    weights: &'a Weights,
+    first: usize,
+    end: usize,
+    /// Of each batch, what comes out for these genes, gene by gene.
+    parts: Vec<(&'a Batch, &'a mut [f32])>,
+}
+
+impl Job for &mut Last<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let rows = self.weights.last();
+        let bias = flat(&self.weights.biases[self.weights.biases.len() - 1]);
+        for (batch, h) in &mut self.parts {
+            let start = batch.by_gene[self.first];
+            for gene in self.first..self.end {
+                h[batch.by_gene[gene] - start..batch.by_gene[gene + 1] - start].fill(bias[gene]);
+            }
+        }
+        for depth in (0..rows.width).step_by(DEPTH) {
+            let columns = depth..(depth + DEPTH).min(rows.width);
+            for gene in self.first..self.end {
+                let row = &rows.row(gene)[columns.clone()];
+                for (batch, h) in &mut self.parts {
+                    let (start, stored) = (batch.by_gene[self.first], &batch.by_gene[gene..gene + 2]);
+                    let cells = &batch.with[stored[0]..stored[1]];
+                    let h = &mut h[stored[0] - start..stored[1] - start];
+                    let inputs = &batch.between[batch.between.len() - 1];
+                    add_products(l, row, inputs, columns.start, cells, h);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of a row with some columns of each cell's inputs; four cells share what they read of the row.
+#[inline(always)]
+fn add_products<L: Lanes>(l: L, row: &[Chunk], inputs: &Matrix, first: usize, cells: &[u32], h: &mut [f32]) {
+    let n = row.len();
+    let of = |cell: u32| {
+        let start = cell as usize * inputs.width + first;
+        &inputs.chunks[start..start + n]
+    };
+    let (fours, rest) = cells.as_chunks::<4>();
+    for (cells, h) in fours.iter().zip(h.as_chunks_mut::<4>().0) {
+        let [x, y, z, w] = [of(cells[0]), of(cells[1]), of(cells[2]), of(cells[3])];
+        let [mut a, mut b, mut c, mut d] = [l.splat(0.0); 4];
+        for i in 0..n {
+            let r = l.load(&row[i]);
+            a = l.fma(r, l.load(&x[i]), a);
+            b = l.fma(r, l.load(&y[i]), b);
+            c = l.fma(r, l.load(&z[i]), c);
+            d = l.fma(r, l.load(&w[i]), d);
+        }
+        h[0] += l.sum(a);
+        h[1] += l.sum(b);
+        h[2] += l.sum(c);
+        h[3] += l.sum(d);
+    }
+    let done = cells.len() - rest.len();
+    for (&cell, h) in rest.iter().zip(&mut h[done..]) {
+        let mut a = l.splat(0.0);
+        for (r, x) in row.iter().zip(of(cell)) {
+            a = l.fma(l.load(r), l.load(x), a);
+        }
+        *h += l.sum(a);
+    }
+}
+
+/// Weights in training, with Adam's moments.
+#[derive(Clone)]
+pub struct Trainer {
+    /// The weights.
+    pub weights: Weights,
+    mean: Weights,
+    square: Weights,
+    updates: i32,
+    rate: f64,
+    path: Path,
+    /// What comes back through the last layer, one part for each task.
+    back: Vec<Chunk>,
+}
+
+/// What an update multiplies with.
+#[derive(Clone, Copy)]
+struct Rates {
+    rate: f32,
+    correction: f32,
+}
+
+impl Trainer {
+    /// Fresh moments for these weights.
+    pub fn new(network: &Network<f32>, rate: f64, path: Path) -> Self {
+        let zeros = Weights::of(&Network::zeros(&network.shape()));
+        Self {
+            weights: Weights::of(network),
+            mean: zeros.clone(),
+            square: zeros,
+            updates: 0,
+            rate,
+            path,
+            back: vec![],
+        }
+    }
+
+    /// The backward pass of a minibatch that a [`Forward`] has just seen, and Adam's update.
+    ///
+    /// The gradient is that of the summed dissimilarities, as in `plain::Pass::backward`.
+    pub fn update(&mut self, batch: &Batch, cx: &Context) {
+        self.updates += 1;
+        let rates = self.rates();
+        let mut d = self.last_layer(batch, rates, cx);
+        for i in (1..self.weights.layers.len() - 1).rev() {
+            d = self.layer_between(i, batch, &d, rates, cx);
+        }
+        self.first_layer(batch, d, rates, cx);
+    }
+
+    /// Weights and moments.
+    pub fn state(&self) -> [&Weights; 3] {
+        [&self.weights, &self.mean, &self.square]
+    }
+
+    /// Weights and moments, to be changed.
+    pub fn state_mut(&mut self) -> [&mut Weights; 3] {
+        [&mut self.weights, &mut self.mean, &mut self.square]
+    }
+
+    /// Updates so far.
+    pub fn updates(&self) -> i32 {
+        self.updates
+    }
+
+    /// As after so many updates.
+    pub fn set_updates(&mut self, updates: i32) {
+        self.updates = updates;
+    }
+
+    fn rates(&self) -> Rates {
+        Rates {
+            rate: (self.rate / (1.0 - f64::from(BETA1).powi(self.updates))) as f32,
+            correction: (1.0 - f64::from(BETA2).powi(self.updates)).sqrt() as f32,
+        }
+    }
+
+    /// Updates the last layer; gives the gradient of its inputs, cells × units.
+    fn last_layer(&mut self, batch: &Batch, rates: Rates, cx: &Context) -> Matrix {
+        let last = self.weights.layers.len() - 1;
+        let gradient = batch.gradient();
+        let inputs = &batch.between[last - 1];
+        let (w, m, v) =
+            (&mut self.weights.layers[last], &mut self.mean.layers[last], &mut self.square.layers[last]);
+        let rows = w.rows.div_ceil(UPDATES).max(1);
+        let (size, of_task) = (rows * w.width.max(1), inputs.chunks.len().max(1));
+        self.back.resize(w.rows.div_ceil(rows) * of_task, ZERO);
+        let mut tasks: Vec<LastUpdate<'_>> = w
+            .chunks
+            .chunks_mut(size)
+            .zip(m.chunks.chunks_mut(size))
+            .zip(v.chunks.chunks_mut(size))
+            .zip(self.back.chunks_mut(of_task))
+            .enumerate()
+            .map(|(i, (((w, m), v), back))| {
+                let gradient = &gradient;
+                LastUpdate { first: i * rows, w, m, v, batch, gradient, inputs, back, rates }
+            })
+            .collect();
+        let (path, operations) = (self.path, batch.genes.len() * inputs.width);
+        run_all(&mut tasks, operations, cx, |task| path.run(task));
+        let mut sums = inputs.clone();
+        sums.chunks.fill(ZERO);
+        for back in self.back.chunks_exact(of_task) {
+            for (sum, x) in sums.chunks.iter_mut().zip(back) {
+                sum.0.iter_mut().zip(x.0).for_each(|(s, x)| *s += x);
+            }
+        }
+        self.silence(&mut sums, inputs);
+        let of_gene = |j: usize| gradient[batch.by_gene[j]..batch.by_gene[j + 1]].iter().sum::<f32>();
+        let genes = batch.by_gene.len() - 1;
+        let width = self.weights.biases[last].len();
+        self.bias(last, &packed((0..genes).map(of_gene), width), rates);
+        sums
+    }
+
+    /// ReLU lets nothing back where nothing went through.
+    fn silence(&self, gradient: &mut Matrix, units: &Matrix) {
+        if self.weights.relu {
+            for (d, a) in flat_mut(&mut gradient.chunks).iter_mut().zip(flat(&units.chunks)) {
+                if *a <= 0.0 {
+                    *d = 0.0;
+                }
+            }
+        }
+    }
+
+    /// Updates a layer between by the gradient of its outputs; gives that of its inputs.
+    fn layer_between(&mut self, i: usize, batch: &Batch, d: &Matrix, rates: Rates, cx: &Context) -> Matrix {
+        let inputs = &batch.between[i - 1];
+        let mut gradient = Matrix::zeros(inputs.columns, d.columns);
+        product(&inputs.view().t(), &d.view(), &mut gradient.view_mut(), cx);
+        let mut back = Matrix::zeros(inputs.rows, inputs.columns);
+        product(&d.view(), &self.weights.layers[i].view().t(), &mut back.view_mut(), cx);
+        self.silence(&mut back, inputs);
+        let (w, m, v) = (&mut self.weights.layers[i], &mut self.mean.layers[i], &mut self.square.layers[i]);
+        let size = GENES * w.width.max(1);
+        let mut tasks: Vec<Update<'_>> = w
+            .chunks
+            .chunks_mut(size)
+            .zip(m.chunks.chunks_mut(size))
+            .zip(v.chunks.chunks_mut(size))
+            .zip(gradient.chunks.chunks(size))
+            .map(|(((w, m), v), gradient)| Update { w, m, v, gradient, rates })
+            .collect();
+        let path = self.path;
+        run_all(&mut tasks, gradient.chunks.len(), cx, |task| path.run(task));
+        self.bias(i, &d.sums(), rates);
+        back
+    }
+
+    fn bias(&mut self, i: usize, gradient: &[Chunk], rates: Rates) {
+        let (w, m, v) = (&mut self.weights.biases[i], &mut self.mean.biases[i], &mut self.square.biases[i]);
+        self.path.run(&mut Update { w, m, v, gradient, rates });
+    }
+
+    /// Updates the first layer by the gradient xᵀ·d, where x is 1 / the number of genes that a cell expresses.
+    fn first_layer(&mut self, batch: &Batch, mut d: Matrix, rates: Rates, cx: &Context) {
+        self.bias(0, &d.sums(), rates);
+        for (cell, row) in d.chunks.chunks_exact_mut(d.width.max(1)).enumerate() {
+            let share = 1.0 / batch.genes_of(cell).len().max(1) as f32;
+            flat_mut(row).iter_mut().for_each(|x| *x *= share);
+        }
+        let (w, m, v) = (&mut self.weights.layers[0], &mut self.mean.layers[0], &mut self.square.layers[0]);
+        let rows = w.rows.div_ceil(UPDATES).max(1);
+        let size = rows * w.width.max(1);
+        let mut tasks: Vec<FirstUpdate<'_>> = w
+            .chunks
+            .chunks_mut(size)
+            .zip(m.chunks.chunks_mut(size))
+            .zip(v.chunks.chunks_mut(size))
+            .enumerate()
+            .map(|(i, ((w, m), v))| FirstUpdate { first: i * rows, w, m, v, batch, d: &d, rates })
+            .collect();
+        let (path, operations) = (self.path, batch.genes.len() * d.width);
+        run_all(&mut tasks, operations, cx, |task| path.run(task));
+    }
 }
 
 /// Adam's update of one chunk.
@@ -408,7 +686,7 @@ fn adam<L: Lanes>(l: L, (w, m, v): (&mut Chunk, &mut Chunk, &mut Chunk), g: L::V
     l.store(l.fma(l.div(mean, root), l.splat(-rates.rate), l.load(w)), w);
 }
 
-/// An update of a bias.
+/// An update by a gradient that is written.
 struct Update<'a> {
     w: &'a mut [Chunk],
     m: &'a mut [Chunk],
@@ -417,117 +695,85 @@ struct Update<'a> {
     rates: Rates,
 }
 
-impl Job for Update<'_> {
+impl Job for &mut Update<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        for (((w, m), v), g) in self.w.iter_mut().zip(self.m).zip(self.v).zip(self.gradient) {
+        let moments = self.m.iter_mut().zip(&mut *self.v);
+        for ((w, (m, v)), g) in self.w.iter_mut().zip(moments).zip(self.gradient) {
             adam(l, (w, m, v), l.load(g), self.rates);
         }
     }
 }
 
-/// Some rows of the second layer: what comes back through them, and their update.
-struct Second<'a> {
+/// Some genes of the last layer: what comes back through them, and their update.
+struct LastUpdate<'a> {
     first: usize,
-    batch: usize,
     w: &'a mut [Chunk],
     m: &'a mut [Chunk],
     v: &'a mut [Chunk],
-    /// Rows × minibatch.
-    du: &'a mut [f32],
-    dh: &'a Matrix,
-    u: &'a Matrix,
+    batch: &'a Batch,
+    /// Before the head, gene by gene.
+    gradient: &'a [f32],
+    inputs: &'a Matrix,
+    /// Cells × units.
+    back: &'a mut [Chunk],
     rates: Rates,
 }
 
-impl Job for &mut Second<'_> {
+impl Job for &mut LastUpdate<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let rows = self.w.len() / self.dh.width.max(1);
-        // Pairs of rows share what they read of the minibatch; a last one alone is its own pair.
-        let mut us: Vec<[f32; 2]> = Vec::with_capacity(self.batch);
-        for first in (0..rows).step_by(2) {
-            let second = (first + 1).min(rows - 1);
-            self.back(l, first, second);
-            us.clear();
-            let place = |row| self.first + row;
-            for cell in 0..self.batch {
-                let u = self.u.row(cell);
-                us.push([get(u, place(first)), get(u, place(second))]);
-            }
-            self.update(l, first, second, &us);
-        }
-    }
-}
-
-impl Second<'_> {
-    /// What comes back through two rows: their products with each cell's gradient, two cells at once.
-    #[inline(always)]
-    fn back<L: Lanes>(&mut self, l: L, first: usize, second: usize) {
-        let (width, batch, dh) = (self.dh.width, self.batch, &self.dh.chunks);
-        let rows = [first, second].map(|row| &self.w[row * width..(row + 1) * width]);
-        for cell in (0..batch).step_by(2) {
-            let other = (cell + 1).min(batch - 1);
-            let [x, y] = [cell, other].map(|cell| &dh[cell * width..(cell + 1) * width]);
-            let [mut ax, mut ay, mut bx, mut by] = [l.splat(0.0); 4];
-            for (((a, b), x), y) in rows[0].iter().zip(rows[1]).zip(x).zip(y) {
-                let (a, b, x, y) = (l.load(a), l.load(b), l.load(x), l.load(y));
-                ax = l.fma(a, x, ax);
-                ay = l.fma(a, y, ay);
-                bx = l.fma(b, x, bx);
-                by = l.fma(b, y, by);
-            }
-            self.du[first * batch + cell] = l.sum(ax);
-            self.du[first * batch + other] = l.sum(ay);
-            self.du[second * batch + cell] = l.sum(bx);
-            self.du[second * batch + other] = l.sum(by);
-        }
-    }
-
-    /// Adam's update of two rows by the gradients Σ u · dh over the minibatch.
-    #[inline(always)]
-    fn update<L: Lanes>(&mut self, l: L, first: usize, second: usize, us: &[[f32; 2]]) {
-        let (width, dh) = (self.dh.width, &self.dh.chunks);
-        for column in 0..width {
-            let (mut g, mut h) = (l.splat(0.0), l.splat(0.0));
-            for (cell, [u, v]) in us.iter().enumerate() {
-                let d = l.load(&dh[cell * width + column]);
-                g = l.fma(l.splat(*u), d, g);
-                h = l.fma(l.splat(*v), d, h);
-            }
-            let at = first * width + column;
-            adam(l, (&mut self.w[at], &mut self.m[at], &mut self.v[at]), g, self.rates);
-            if second > first {
-                let at = second * width + column;
-                adam(l, (&mut self.w[at], &mut self.m[at], &mut self.v[at]), h, self.rates);
+        let width = self.inputs.width;
+        self.back.fill(ZERO);
+        let rows = self.w.len() / width.max(1);
+        for row in 0..rows {
+            let gene = self.first + row;
+            let stored = self.batch.by_gene[gene]..self.batch.by_gene[gene + 1];
+            let with = &self.batch.with[stored.clone()];
+            let gradient = &self.gradient[stored];
+            for column in 0..width {
+                let at = row * width + column;
+                let w = l.load(&self.w[at]);
+                let mut g = l.splat(0.0);
+                for (&cell, &d) in with.iter().zip(gradient) {
+                    let place = cell as usize * width + column;
+                    let d = l.splat(d);
+                    g = l.fma(d, l.load(&self.inputs.chunks[place]), g);
+                    let back = &mut self.back[place];
+                    l.store(l.fma(d, w, l.load(back)), back);
+                }
+                adam(l, (&mut self.w[at], &mut self.m[at], &mut self.v[at]), g, self.rates);
             }
         }
     }
 }
 
-/// Some rows of the first layer.
-struct First<'a> {
+/// Some genes of the first layer.
+struct FirstUpdate<'a> {
+    first: usize,
     w: &'a mut [Chunk],
     m: &'a mut [Chunk],
     v: &'a mut [Chunk],
-    /// The cells of the minibatch that express each row's gene.
-    with: &'a [Vec<u32>],
-    shared: &'a Matrix,
+    batch: &'a Batch,
+    /// What comes back, divided by each cell's number of genes; cells × units.
+    d: &'a Matrix,
     rates: Rates,
 }
 
-impl Job for &mut First<'_> {
+impl Job for &mut FirstUpdate<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let width = self.shared.width;
-        for (row, with) in self.with.iter().enumerate() {
+        let width = self.d.width;
+        for row in 0..self.w.len() / width.max(1) {
+            let gene = self.first + row;
+            let with = &self.batch.with[self.batch.by_gene[gene]..self.batch.by_gene[gene + 1]];
             for column in 0..width {
                 let mut g = l.splat(0.0);
                 for &cell in with {
-                    g = l.add(g, l.load(&self.shared.chunks[cell as usize * width + column]));
+                    g = l.add(g, l.load(&self.d.chunks[cell as usize * width + column]));
                 }
                 let at = row * width + column;
                 adam(l, (&mut self.w[at], &mut self.m[at], &mut self.v[at]), g, self.rates);
@@ -539,8 +785,8 @@ impl Job for &mut First<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plain::tests::random_cells;
-    use crate::plain::{Batch, Pass};
+    use crate::plain::tests::{random_cells, shapes};
+    use crate::plain::{self, Pass};
     use lacuna_sdk::testing::context;
 
     /// Adam in plain words, f64.
@@ -562,84 +808,90 @@ mod tests {
     }
 
     fn in_f64(network: &Network<f32>) -> Network<f64> {
-        let Network { w1, b1, w2, b2 } = network;
         let wide = |x: &f32| f64::from(*x);
-        Network { w1: w1.map(wide), b1: b1.map(wide), w2: w2.map(wide), b2: b2.map(wide) }
+        let layer = |l: &Layer<f32>| Layer { w: l.w.map(wide), b: l.b.map(wide) };
+        Network { layers: network.layers.iter().map(layer).collect(), relu: network.relu }
     }
 
     #[test]
     fn a_step_on_every_path_equals_the_plain_network_and_all_give_the_same_bits() {
-        for (genes, n, seed) in [(3, 1, 1), (8, 5, 2), (33, 7, 3), (70, 20, 4)] {
-            let cx = context(seed);
-            let owned = random_cells(n, genes, seed);
-            let view = owned.to_view();
-            let cells = Cells::from_view(&view);
-            let (sets, rows) = (Sets::new(&cells), (0..n).collect::<Vec<_>>());
-            let network = Network::<f32>::random(genes, &mut cx.stream(0));
-            let rate = 0.01;
-            let run = |path: Path| {
-                let mut trainer = Trainer::new(&network, n, rate, path);
-                let losses = trainer.forward(&sets, &rows, &cx);
-                trainer.update(&sets, &rows, &cx);
-                (losses, trainer.weights.network())
-            };
-            let (losses, found) = run(Path::Portable);
-            let batch = Batch::<f64>::of(&cells, &rows);
-            let (mut pass, mut gradient) = (Pass::new(n, genes), Network::zeros(genes));
-            let mut expected = in_f64(&network);
-            let plain_losses = pass.forward(&expected, &batch, &cx);
-            for (a, b) in losses.iter().zip(&plain_losses) {
-                assert!((f64::from(*a) - b).abs() < 1e-5, "{a} and {b}");
-            }
-            pass.backward(&expected.clone(), &batch, &mut gradient, &cx);
-            plain(&mut expected, std::slice::from_ref(&gradient), rate);
-            for ((a, b), g) in found.w2.iter().zip(&expected.w2).zip(&gradient.w2) {
-                // The first update is the rate times the gradient's sign: where that is hardly above 0, rounding decides.
-                assert!((f64::from(*a) - b).abs() < 1e-5 || g.abs() < 1e-7, "{a} and {b}, gradient {g}");
-            }
-            for ((a, b), g) in found.w1.iter().zip(&expected.w1).zip(&gradient.w1) {
-                assert!((f64::from(*a) - b).abs() < 1e-5 || g.abs() < 1e-7, "{a} and {b}, gradient {g}");
-            }
-            for ((a, b), g) in found
-                .b1
-                .iter()
-                .chain(&found.b2)
-                .zip(expected.b1.iter().chain(&expected.b2))
-                .zip(gradient.b1.iter().chain(&gradient.b2))
-            {
-                assert!((f64::from(*a) - b).abs() < 1e-5 || g.abs() < 1e-7, "{a} and {b}, gradient {g}");
-            }
-            for path in Path::available() {
-                assert_eq!(run(path), (losses.clone(), found.clone()), "{path:?}");
+        for (genes, n, seed) in [(3, 1, 1), (8, 5, 2), (33, 7, 3), (130, 20, 4), (300, 9, 5)] {
+            for shape in shapes(genes) {
+                let cx = context(seed);
+                let owned = random_cells(n, genes, seed);
+                let view = owned.to_view();
+                let cells = Cells::from_view(&view);
+                let (sets, rows) = (Sets::new(&cells), (0..n).collect::<Vec<_>>());
+                let network = Network::<f32>::random(&shape, &mut cx.stream(0));
+                let rate = 0.01;
+                let run = |path: Path| {
+                    let mut trainer = Trainer::new(&network, rate, path);
+                    let mut batch = Batch::new(&sets, &rows, &shape);
+                    Forward::new(path).run(&trainer.weights, &mut [&mut batch], &cx);
+                    let losses = batch.losses(&cx);
+                    trainer.update(&batch, &cx);
+                    (losses, trainer.weights.network())
+                };
+                let (losses, mut found) = run(Path::Portable);
+                let batch = plain::Batch::<f64>::of(&cells, &rows);
+                let (mut pass, mut gradient) = (Pass::new(n, genes), Network::zeros(&shape));
+                let mut expected = in_f64(&network);
+                let plain_losses = pass.forward(&expected, &batch);
+                for (a, b) in losses.iter().zip(&plain_losses) {
+                    assert!((f64::from(*a) - b).abs() < 1e-5, "{shape:?}: {a} and {b}");
+                }
+                pass.backward(&expected.clone(), &batch, &mut gradient);
+                plain(&mut expected, std::slice::from_ref(&gradient), rate);
+                let parts = found.parts_mut().into_iter().zip(expected.parts_mut());
+                for ((found, expected), gradient) in parts.zip(gradient.parts_mut()) {
+                    // The first update is the rate times the gradient's sign: where that is hardly above 0, rounding
+                    // decides.
+                    for ((a, b), g) in found.iter().zip(expected).zip(gradient) {
+                        assert!(
+                            (f64::from(*a) - *b).abs() < 1e-5 || g.abs() < 1e-6,
+                            "{shape:?}: {a} and {b}, gradient {g}"
+                        );
+                    }
+                }
+                for path in Path::available() {
+                    assert_eq!(run(path), (losses.clone(), found.clone()), "{path:?}");
+                }
             }
         }
     }
 
     #[test]
     fn many_steps_follow_the_plain_network() {
-        let (genes, n, steps) = (20, 6, 30);
-        let cx = context(9);
-        let owned = random_cells(n, genes, 9);
-        let view = owned.to_view();
-        let cells = Cells::from_view(&view);
-        let (sets, rows) = (Sets::new(&cells), (0..n).collect::<Vec<_>>());
-        let network = Network::<f32>::random(genes, &mut cx.stream(0));
-        let mut trainer = Trainer::new(&network, n, 0.01, Path::chosen());
-        let batch = Batch::<f64>::of(&cells, &rows);
-        let (mut pass, mut gradients) = (Pass::new(n, genes), vec![]);
-        let start = in_f64(&network);
-        for _ in 0..steps {
-            let mut now = start.clone();
-            plain(&mut now, &gradients, 0.01);
-            let losses = trainer.forward(&sets, &rows, &cx);
-            let expected = pass.forward(&now, &batch, &cx);
-            for (a, b) in losses.iter().zip(&expected) {
-                assert!((f64::from(*a) - b).abs() < 2e-3, "{a} and {b}");
+        for shape in shapes(20) {
+            let (n, steps) = (6, 30);
+            let cx = context(9);
+            let owned = random_cells(n, 20, 9);
+            let view = owned.to_view();
+            let cells = Cells::from_view(&view);
+            let (sets, rows) = (Sets::new(&cells), (0..n).collect::<Vec<_>>());
+            let network = Network::<f32>::random(&shape, &mut cx.stream(0));
+            let (mut trainer, mut forward) =
+                (Trainer::new(&network, 0.01, Path::chosen()), Forward::new(Path::chosen()));
+            let mut both = [Batch::new(&sets, &rows[..2], &shape), Batch::new(&sets, &rows, &shape)];
+            let batch = plain::Batch::<f64>::of(&cells, &rows);
+            let (mut pass, mut gradients) = (Pass::new(n, 20), vec![]);
+            let start = in_f64(&network);
+            for _ in 0..steps {
+                let mut now = start.clone();
+                plain(&mut now, &gradients, 0.01);
+                let [some, all] = &mut both;
+                forward.run(&trainer.weights, &mut [some, all], &cx);
+                let expected = pass.forward(&now, &batch);
+                let losses = all.losses(&cx);
+                for (a, b) in losses.iter().zip(&expected) {
+                    assert!((f64::from(*a) - b).abs() < 2e-3, "{shape:?}: {a} and {b}");
+                }
+                assert_eq!(some.losses(&cx), losses[..2], "cells do not depend on each other");
+                let mut gradient = Network::zeros(&shape);
+                pass.backward(&now, &batch, &mut gradient);
+                gradients.push(gradient);
+                trainer.update(all, &cx);
             }
-            let mut gradient = Network::zeros(genes);
-            pass.backward(&now, &batch, &mut gradient, &cx);
-            gradients.push(gradient);
-            trainer.update(&sets, &rows, &cx);
         }
     }
 }

@@ -2,9 +2,10 @@
 //! validation cells; the weights with the lowest validation loss are kept, the later of equal ones.
 
 use crate::MlpConfig;
+use crate::checkpoint::{Checkpoints, State};
 use crate::lanes::Path;
-use crate::network::Network;
-use crate::step::{Forward, Sets, Trainer, Weights};
+use crate::network::{Network, Shape};
+use crate::step::{Batch, Forward, Sets, Trainer, Weights};
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::rand::seq::index::sample;
 use lacuna_sdk::tracing;
@@ -38,36 +39,68 @@ pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Resul
         tracing::warn!("there are no validation cells: the last weights are kept, not the best");
     }
     let size = config.minibatch.min(cells.len());
-    let network = Network::<f32>::random(genes, &mut cx.stream(INIT));
-    let mut draws = cx.stream(MINIBATCHES);
+    let shape = config.shape(genes);
+    let network = Network::<f32>::random(&shape, &mut cx.stream(INIT));
     let path = Path::chosen();
-    let mut trainer = Trainer::new(&network, size, config.learning_rate, path);
+    let trainer = Trainer::new(&network, config.learning_rate, path);
+    drop(network);
+    let mut state = State { step: 0, trainer, best: None, best_loss: 1.0, history: vec![] };
+    let mut checkpoints = Checkpoints::new(config, config.checkpoint_seconds, training, cx);
+    checkpoints.resume(&mut state);
+    let mut draws = cx.stream(MINIBATCHES);
+    (0..state.step).for_each(|_| drop(sample(&mut draws, cells.len(), size)));
+    let mut forward = Forward::new(path);
     let sets = Sets::new(cells);
-    let mut validation = training.validation.as_ref().map(|cells| Validation::new(cells, path));
-    let (mut best, mut best_loss) = (None, 1.0);
-    let mut history = vec![];
-    for step in 0..config.steps {
-        let rows = sample(&mut draws, cells.len(), size).into_vec();
-        let losses = trainer.forward(&sets, &rows, cx);
-        if step % config.validate_every == 0 || step + 1 == config.steps {
+    let mut batch = Batch::new(&sets, &sample(&mut draws.clone(), cells.len(), size).into_vec(), &shape);
+    let mut validation = training.validation.as_ref().map(|cells| Validation::new(cells, &shape));
+    while state.step < config.steps {
+        batch.fill(&sets, &sample(&mut draws, cells.len(), size).into_vec());
+        if state.step.is_multiple_of(config.validate_every) || state.step + 1 == config.steps {
             cx.check()?;
-            cx.progress(step, config.steps, "steps");
-            if !mean(&losses).is_finite() {
-                let rate = config.learning_rate;
-                return Err(Error::failed(format!(
-                    "the loss is not finite at step {step}: lower `learning_rate` ({rate})"
-                )));
-            }
-            let seen = validation.as_mut().map(|v| v.loss(&trainer.weights, cx));
-            history.push(Look { step, training: mean(&losses), validation: seen.unwrap_or(f64::NAN) });
-            if let Some(loss) = seen.filter(|loss| *loss <= best_loss) {
-                best_loss = loss;
-                keep(&mut best, &trainer.weights);
-            }
+            cx.progress(state.step, config.steps, "steps");
+            state.look(config, &mut batch, validation.as_mut(), &mut forward, cx)?;
+        } else {
+            forward.run(&state.trainer.weights, &mut [&mut batch], cx);
         }
-        trainer.update(&sets, &rows, cx);
+        state.trainer.update(&batch, cx);
+        state.step += 1;
+        checkpoints.keep(&state);
     }
-    Ok((best.unwrap_or(trainer.weights).network(), history))
+    Ok((state.best.unwrap_or(state.trainer.weights).network(), state.history))
+}
+
+impl State {
+    /// The forward pass of the minibatch and of the validation cells.
+    fn look(
+        &mut self,
+        config: &MlpConfig,
+        batch: &mut Batch,
+        validation: Option<&mut Validation>,
+        forward: &mut Forward,
+        cx: &Context,
+    ) -> Result<()> {
+        let weights = &self.trainer.weights;
+        let seen = match validation {
+            Some(validation) => Some(validation.loss(batch, forward, weights, cx)),
+            None => {
+                forward.run(weights, &mut [&mut *batch], cx);
+                None
+            }
+        };
+        let (step, loss) = (self.step, mean(&batch.losses(cx)));
+        if !loss.is_finite() {
+            let rate = config.learning_rate;
+            return Err(Error::failed(format!(
+                "the loss is not finite at step {step}: lower `learning_rate` ({rate})"
+            )));
+        }
+        self.history.push(Look { step, training: loss, validation: seen.unwrap_or(f64::NAN) });
+        if let Some(loss) = seen.filter(|loss| *loss <= self.best_loss) {
+            self.best_loss = loss;
+            keep(&mut self.best, weights);
+        }
+        Ok(())
+    }
 }
 
 fn check(cells: &Cells<'_>, what: &str) -> Result<()> {
@@ -96,22 +129,30 @@ fn mean(losses: &[f32]) -> f64 {
     losses.iter().map(|&l| f64::from(l)).sum::<f64>() / losses.len() as f64
 }
 
+/// The validation cells, in blocks.
 struct Validation {
-    sets: Sets,
-    forward: Forward,
+    blocks: Vec<Batch>,
 }
 
 impl Validation {
-    fn new(cells: &Cells<'_>, path: Path) -> Self {
-        let forward = Forward::new(cells.len().min(VALIDATION_BLOCK), cells.n_genes(), path);
-        Self { sets: Sets::new(cells), forward }
+    fn new(cells: &Cells<'_>, shape: &Shape) -> Self {
+        let (sets, cells) = (Sets::new(cells), (0..cells.len()).collect::<Vec<usize>>());
+        Self { blocks: cells.chunks(VALIDATION_BLOCK).map(|rows| Batch::new(&sets, rows, shape)).collect() }
     }
 
-    fn loss(&mut self, weights: &Weights, cx: &Context) -> f64 {
-        let cells: Vec<usize> = (0..self.sets.len()).collect();
-        let blocks = cells.chunks(VALIDATION_BLOCK);
-        let losses = blocks.flat_map(|block| self.forward.run(weights, &self.sets, block, cx));
-        losses.map(f64::from).sum::<f64>() / self.sets.len() as f64
+    /// The mean loss; a minibatch goes through the network with the first cells.
+    fn loss(&mut self, minibatch: &mut Batch, forward: &mut Forward, weights: &Weights, cx: &Context) -> f64 {
+        let mut minibatch = Some(minibatch);
+        let (mut sum, mut cells) = (0.0, 0);
+        for block in &mut self.blocks {
+            match minibatch.take() {
+                Some(minibatch) => forward.run(weights, &mut [minibatch, block], cx),
+                None => forward.run(weights, &mut [block], cx),
+            }
+            sum += block.losses(cx).into_iter().map(f64::from).sum::<f64>();
+            cells += block.len();
+        }
+        sum / cells as f64
     }
 }
 
@@ -119,7 +160,7 @@ impl Validation {
 mod tests {
     use super::*;
     use crate::plain::tests::random_cells;
-    use lacuna_sdk::testing::{self, context};
+    use lacuna_sdk::testing::{self, Setting, context};
 
     fn fit(config: &MlpConfig, seed: u64) -> (Network<f32>, Vec<Look>) {
         let (train_cells, held) = (random_cells(30, 8, 1), random_cells(10, 8, 2));
@@ -138,8 +179,11 @@ mod tests {
         assert!(best < history[0].validation - 0.02, "{best} of {}", history[0].validation);
         let held = random_cells(10, 8, 2);
         let view = held.to_view();
-        let weights = Weights::of(&network);
-        let again = Validation::new(&Cells::from_view(&view), Path::chosen()).loss(&weights, &context(3));
+        let (weights, shape) = (Weights::of(&network), network.shape());
+        let cells = Cells::from_view(&view);
+        let mut one = Batch::new(&Sets::new(&cells), &[0], &shape);
+        let mut forward = Forward::new(Path::chosen());
+        let again = Validation::new(&cells, &shape).loss(&mut one, &mut forward, &weights, &context(3));
         assert_eq!(again, best);
     }
 
@@ -151,6 +195,44 @@ mod tests {
     }
 
     #[test]
+    fn a_training_that_is_interrupted_goes_on_to_the_same_weights() {
+        let folder = tempfile::tempdir().unwrap();
+        let (train_cells, held) = (random_cells(30, 8, 1), random_cells(10, 8, 2));
+        let (train_view, held_view) = (train_cells.to_view(), held.to_view());
+        let mut training = testing::training(Cells::from_view(&train_view));
+        training.validation = Some(Cells::from_view(&held_view));
+        for (rank, hidden) in [(None, vec![]), (Some(3), vec![]), (None, vec![5, 4])] {
+            let config =
+                MlpConfig { steps: 40, rank, hidden, checkpoint_seconds: 0.0, ..MlpConfig::default() };
+            let undisturbed = train(&config, &training, &context(3)).unwrap();
+            let scratch = || Setting { seed: 3, scratch: Some(folder.path().into()), ..Setting::default() };
+            let stopped = train(&config, &training, &Setting { cancel_at: Some(24), ..scratch() }.context());
+            assert_eq!(stopped.unwrap_err(), Error::Cancelled);
+            let mut checkpoints = Checkpoints::new(&config, 0.0, &training, &scratch().context());
+            let shape = config.shape(8);
+            let other = Network::<f32>::random(&shape, &mut context(4).stream(0));
+            let trainer = Trainer::new(&other, config.learning_rate, Path::chosen());
+            let mut state = State { step: 0, trainer, best: None, best_loss: 1.0, history: vec![] };
+            checkpoints.resume(&mut state);
+            assert_eq!((state.step, state.history.len()), (25, 25));
+            assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
+            // Another training does not go on from it, and what is damaged is left alone.
+            let other = MlpConfig { learning_rate: 0.02, ..config.clone() };
+            assert_eq!(
+                train(&other, &training, &scratch().context()).unwrap(),
+                train(&other, &training, &context(3)).unwrap()
+            );
+            checkpoints.keep(&state);
+            for file in std::fs::read_dir(folder.path()).unwrap() {
+                let path = file.unwrap().path();
+                let bytes = std::fs::read(&path).unwrap();
+                std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+            }
+            assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
+        }
+    }
+
+    #[test]
     fn a_cell_without_genes_is_an_error() {
         let mut cells = random_cells(3, 4, 1);
         cells.push("empty", &[0.0; 4]);
@@ -158,38 +240,5 @@ mod tests {
         let training = testing::training(Cells::from_view(&view));
         let error = train(&MlpConfig::default(), &training, &context(1)).unwrap_err();
         assert_eq!(error, Error::data("training cell empty expresses no gene"));
-    }
-
-    /// Cells of which each expresses a gene with this probability.
-    fn many_cells(cells: usize, genes: usize, presence: f64, seed: u64) -> OwnedCells {
-        use lacuna_sdk::rand::RngExt;
-        let mut stream = context(seed).stream(7);
-        let mut owned = OwnedCells::new((0..genes).map(|j| format!("g{j}")).collect());
-        for i in 0..cells {
-            let row: Vec<f32> = (0..genes)
-                .map(|_| if stream.random_bool(presence) { stream.random_range(0.1..3.0) } else { 0.0 })
-                .collect();
-            owned.push(format!("c{i}"), &row);
-        }
-        owned
-    }
-
-    #[test]
-    #[ignore = "a measurement"]
-    fn speed() {
-        for (genes, cells, held, presence, steps) in [(100, 320, 80, 0.8, 5000), (2000, 1600, 400, 0.3, 20)] {
-            let (train_cells, held) =
-                (many_cells(cells, genes, presence, 1), many_cells(held, genes, presence, 2));
-            let (train_view, held_view) = (train_cells.to_view(), held.to_view());
-            let mut training = testing::training(Cells::from_view(&train_view));
-            training.validation = Some(Cells::from_view(&held_view));
-            let start = std::time::Instant::now();
-            train(&MlpConfig { steps, ..MlpConfig::default() }, &training, &context(1)).unwrap();
-            let seconds = start.elapsed().as_secs_f64();
-            println!(
-                "{genes} genes: {seconds:.2} s for {steps} steps, {:.2} ms each, one thread",
-                1e3 * seconds / steps as f64
-            );
-        }
     }
 }

@@ -1,0 +1,143 @@
+//! What a training that is killed goes on from: weights, moments, the best weights and the curve, in the step's scratch
+//! folder. It goes on to the same bytes; how often a checkpoint is written changes nothing but what is lost.
+
+use crate::lanes::{Chunk, LANES};
+use crate::step::{Trainer, Weights};
+use crate::train::Look;
+use lacuna_sdk::prelude::*;
+use lacuna_sdk::tracing;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufReader, BufWriter, Read, Result as IoResult, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The state of a training between two steps.
+pub struct State {
+    /// Steps done.
+    pub step: u64,
+    /// Weights and moments.
+    pub trainer: Trainer,
+    /// The best weights so far, and their loss.
+    pub best: Option<Weights>,
+    /// See [`best`](Self::best).
+    pub best_loss: f64,
+    /// The looks so far.
+    pub history: Vec<Look>,
+}
+
+/// Where checkpoints of a training are kept, and how often.
+pub struct Checkpoints {
+    path: Option<PathBuf>,
+    every: Duration,
+    last: Instant,
+    /// Of all that decides the training.
+    fingerprint: u64,
+}
+
+impl Checkpoints {
+    /// In the scratch folder of the step; without one there are none.
+    pub fn new(config: &impl std::fmt::Debug, every: f64, training: &Training<'_>, cx: &Context) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (format!("{config:?}"), cx.seed()).hash(&mut hasher);
+        for cells in std::iter::once(&training.cells).chain(&training.validation) {
+            (cells.len(), cells.gene_names()).hash(&mut hasher);
+            for i in 0..cells.len() {
+                cells.assemblage(i).hash(&mut hasher);
+                cells.shares(i).for_each(|share| share.to_bits().hash(&mut hasher));
+            }
+        }
+        let fingerprint = hasher.finish();
+        let path = cx.scratch_dir().ok().map(|dir| dir.join(format!("mlp-{fingerprint:016x}.training")));
+        // Longer than any training is never.
+        let every = Duration::try_from_secs_f64(every).unwrap_or(Duration::MAX);
+        Self { path, every, last: Instant::now(), fingerprint }
+    }
+
+    /// Goes on where an earlier training of the same kind stopped. What cannot be read is as if it were not there.
+    pub fn resume(&self, state: &mut State) {
+        let Some(file) = self.path.as_ref().and_then(|path| File::open(path).ok()) else { return };
+        match self.read(&mut BufReader::new(file), state) {
+            Ok(Some(())) => {
+                tracing::info!(step = state.step, "the training goes on where it was interrupted")
+            }
+            Ok(None) => (),
+            Err(e) => tracing::warn!("a checkpoint of the training cannot be read ({e}): it begins anew"),
+        }
+    }
+
+    /// Writes a checkpoint when it is time to.
+    pub fn keep(&mut self, state: &State) {
+        let Some(path) = self.path.as_ref().filter(|_| self.last.elapsed() >= self.every) else { return };
+        let temporary = path.with_extension("part");
+        let written = File::create(&temporary).and_then(|file| {
+            let mut out = BufWriter::with_capacity(1 << 20, file);
+            self.write(&mut out, state)?;
+            out.into_inner()?.sync_all()?;
+            std::fs::rename(&temporary, path)
+        });
+        if let Err(e) = written {
+            tracing::warn!(
+                "no checkpoint of the training can be kept ({e}): if it is interrupted it begins anew"
+            );
+            self.path = None;
+        }
+        self.last = Instant::now();
+    }
+
+    fn write(&self, out: &mut impl Write, state: &State) -> IoResult<()> {
+        let numbers = [
+            self.fingerprint,
+            state.step,
+            state.trainer.updates() as u64,
+            state.best_loss.to_bits(),
+            u64::from(state.best.is_some()),
+            state.history.len() as u64,
+        ];
+        let looks = state.history.iter();
+        let looks = looks.flat_map(|look| [look.step, look.training.to_bits(), look.validation.to_bits()]);
+        for number in numbers.into_iter().chain(looks) {
+            out.write_all(&number.to_le_bytes())?;
+        }
+        for list in state.trainer.state().into_iter().chain(&state.best).flat_map(Weights::lists) {
+            for chunk in list {
+                chunk.0.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, from: &mut impl Read, state: &mut State) -> IoResult<Option<()>> {
+        let mut number = || {
+            let mut bytes = [0; 8];
+            from.read_exact(&mut bytes).map(|()| u64::from_le_bytes(bytes))
+        };
+        if number()? != self.fingerprint {
+            return Ok(None);
+        }
+        let [step, updates, best_loss, has_best, looks] =
+            [number()?, number()?, number()?, number()?, number()?];
+        let mut history = vec![];
+        for _ in 0..looks {
+            let (step, training) = (number()?, f64::from_bits(number()?));
+            history.push(Look { step, training, validation: f64::from_bits(number()?) });
+        }
+        let mut trainer = state.trainer.clone();
+        trainer.set_updates(updates as i32);
+        let mut best = (has_best == 1).then(|| trainer.weights.clone());
+        for list in trainer.state_mut().into_iter().chain(&mut best).flat_map(Weights::lists_mut) {
+            read_chunks(from, list)?;
+        }
+        *state = State { step, trainer, best, best_loss: f64::from_bits(best_loss), history };
+        Ok(Some(()))
+    }
+}
+
+fn read_chunks(from: &mut impl Read, list: &mut [Chunk]) -> IoResult<()> {
+    for chunk in list {
+        let mut bytes = [0; 4 * LANES];
+        from.read_exact(&mut bytes)?;
+        chunk.0.iter_mut().zip(bytes.as_chunks().0).for_each(|(x, b)| *x = f32::from_le_bytes(*b));
+    }
+    Ok(())
+}
