@@ -43,7 +43,10 @@ pub fn write_parts(shot: &Shot<'_>, strategy: &Strategy, dir: &Path) -> Result<J
         let total = (writer.rows + pending.len()) as u64;
         writer.write(&pending, total)?;
     } else {
-        let all = all_rounds(shot, strategy)?;
+        let all = match &shot.screen.known {
+            Some(known) => known.clone(),
+            None => all_rounds(shot, strategy)?,
+        };
         for rows in part_rows(&all) {
             writer.write(&all.select(rows), all.len() as u64)?;
         }
