@@ -1,8 +1,8 @@
 //! From trials on ever more of the work to the whole of it.
 
-/// A trial of this length tells enough.
-const ENOUGH: f64 = 1.5;
-/// What can be finished within this is finished.
+/// Trials whose times differ by this tell how time grows.
+const ENOUGH: f64 = 1.0;
+/// What can be finished within this is finished, and beyond it no further trial is begun.
 const PATIENCE: f64 = 4.0;
 /// A single trial of more than this is not followed by a larger one, which would be stopped.
 const LONG: f64 = 3.0;
@@ -26,7 +26,7 @@ pub struct Taken {
 
 /// How much is tried next, of `whole`; nothing when enough is known.
 pub fn next(tried: &[Taken], whole: u64) -> Option<u64> {
-    let last = tried.last()?;
+    let (first, last) = (tried.first()?, tried.last()?);
     let spent: f64 = tried.iter().map(|t| t.seconds).sum();
     if last.units >= whole {
         return None;
@@ -35,7 +35,8 @@ pub fn next(tried: &[Taken], whole: u64) -> Option<u64> {
     if spent + last.seconds * whole as f64 / last.units.max(1) as f64 <= PATIENCE {
         return Some(whole);
     }
-    let enough = if tried.len() < 2 { last.seconds > LONG } else { spent > ENOUGH };
+    let grown = last.seconds - first.seconds;
+    let enough = if tried.len() < 2 { last.seconds > LONG } else { grown > ENOUGH || spent > PATIENCE };
     (!enough).then(|| last.units.saturating_mul(GROWTH).min(whole))
 }
 
@@ -73,7 +74,10 @@ mod tests {
         assert_eq!(next(&[taken(16, 0.01), taken(600, 0.2)], 600), None);
         assert_eq!(next(&[taken(1, 0.02)], 5000), Some(4));
         assert_eq!(next(&[taken(16, 0.3), taken(64, 1.1)], 5000), Some(256));
-        assert_eq!(next(&[taken(16, 0.5), taken(64, 1.1)], 5000), None);
+        assert_eq!(next(&[taken(16, 0.3), taken(64, 1.4)], 5000), None);
+        // Preparation that takes most of the time tells nothing of the work itself.
+        assert_eq!(next(&[taken(1, 0.9), taken(4, 0.9)], 5000), Some(16));
+        assert_eq!(next(&[taken(1, 1.4), taken(4, 1.4), taken(16, 1.4)], 5000), None);
         // One long trial that may be all preparation is followed by another; a very long one is not.
         assert_eq!(next(&[taken(16, 2.0)], 50), Some(50));
         assert_eq!(next(&[taken(16, 3.5)], 5000), None);
