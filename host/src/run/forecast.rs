@@ -6,30 +6,29 @@
 //! cannot be told is said to be unknown. What an earlier run left is looked at, and nothing is written to its folder.
 
 mod climb;
+mod parts;
 mod trial;
 
 use super::Cancelled;
-use super::context::{Outputs, StepCx, seeded_stream};
+use super::context::{Outputs, StepCx};
 use super::dir::{RECORD, Record, StepDir};
 use super::execute::{Executor, Instance, RunOptions, conclude, place_of};
 use super::family::{Choices, Chosen, Labels, suffix};
 use super::progress::Console;
-use crate::data::Cells;
 use crate::memory;
-use crate::pipeline::{Call, Plan, Step};
-use crate::plugin::{Answers, Services};
-use crate::steps::{Action, Fit, Pairs, Screen};
+use crate::pipeline::{Plan, Step};
+use crate::plugin::Services;
+use crate::steps::{Action, Pairs};
 use anyhow::{Context, Result};
 use climb::Taken;
-use rand::seq::SliceRandom;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use trial::{LONGEST, Watch, limited};
 
 /// What a run will need.
@@ -86,10 +85,6 @@ pub struct Needs {
     pub disk: Option<u64>,
 }
 
-/// Cells of the first trial of a screen or an evaluation.
-const FEWEST_CELLS: u64 = 16;
-/// How long a strategy is asked for knockouts.
-const COUNTING: Duration = Duration::from_secs(3);
 /// The label of what is a part of something.
 const SAMPLE: &str = "(sample)";
 
@@ -122,10 +117,16 @@ struct Planner<'p> {
     options: &'p RunOptions,
     /// Members that have no outcome.
     hollow: HashSet<(usize, Labels)>,
-    /// The trials of screens of which no trial was the whole: how many cells, and what came out.
-    screened: HashMap<(usize, Labels), Vec<(u64, Rc<Instance>)>>,
+    /// The trials of screens of which none was the whole.
+    screened: HashMap<(usize, Labels), Screened>,
     /// How many trials there were.
     trials: Cell<usize>,
+}
+
+/// What a screen came to in some of its cells: how many, and the outcome.
+struct Screened {
+    pairs: Rc<Pairs>,
+    parts: Vec<(u64, Rc<Instance>)>,
 }
 
 /// One member of a step, to be tried out.
@@ -141,12 +142,15 @@ struct Member<'a> {
 struct Part {
     action: Option<Action>,
     choices: Choices,
+    /// Bytes that the trial holds, and a run would not.
+    held: u64,
 }
 
 /// A trial that came to an end.
 struct Done {
     taken: Taken,
-    outputs: Outputs,
+    /// Until the next trial, whose memory they are not to be part of; then they are read from the files.
+    outputs: Option<Outputs>,
     record: Record,
     dir: PathBuf,
 }
@@ -163,6 +167,8 @@ struct Cut {
 struct Climbed {
     done: Vec<Done>,
     cut: Option<Cut>,
+    /// Why a part cannot be tried, where the whole cannot either.
+    failed: Option<String>,
 }
 
 impl Climbed {
@@ -235,196 +241,41 @@ impl<'p> Planner<'p> {
         }
     }
 
-    /// A step that is run once, as it is.
-    fn whole(&mut self, member: &Member<'_>) -> Result<StepForecast> {
-        let climbed = self.climb(member, (1, 1), &mut |_, _| Ok(as_it_is(member)))?;
-        let whole = Whole { units: 1, of: "", size: None, memory_grows: true, has: &|_| true };
-        Ok(self.settle(member, climbed, &whole))
-    }
-
-    /// A fit, with more and more effort, if its model declares what that is.
-    fn fit(&mut self, member: &Member<'_>, fit: &Fit) -> Result<StepForecast> {
-        let Some(effort) = Effort::of(&fit.call) else { return self.whole(member) };
-        let climbed = self.climb(member, (effort.least, effort.whole), &mut |_, units| {
-            let mut call = fit.call.clone();
-            call.params.values[&effort.name] = json!(units);
-            let changed = Fit { call, train: fit.train.clone(), validation: fit.validation.clone() };
-            Ok(Part { action: Some(Action::Fit(changed)), ..as_it_is(member) })
-        })?;
-        let (units, of) = (effort.whole, effort.name.as_str());
-        let whole = Whole { units, of, size: None, memory_grows: false, has: &|_| true };
-        Ok(self.settle(member, climbed, &whole))
-    }
-
-    /// A screen of more and more cells.
-    fn screen(&mut self, member: &Member<'_>, screen: &Screen) -> Result<StepForecast> {
-        let (model, cells) = (first(member, "model")?, first(member, "cells")?.clone());
-        let (model, all) = (self.executor.model(model)?, self.executor.cells(&cells)?);
-        let (services, _) = self.services(member, self.options.cancelled.clone());
-        let aligned = model.align(all.clone(), &services)?;
-        let answers = model.fitted.info().answers;
-        let pairs = screen.pairs(answers, &aligned, &services, COUNTING)?;
-        self.check()?;
-        let climbed = self.climb(member, (FEWEST_CELLS, all.len() as u64), &mut |planner, units| {
-            if units == all.len() as u64 {
-                return Ok(as_it_is(member));
-            }
-            let rows = some_of(all.len(), units as usize);
-            let choices = planner.with_cells(member, "cells", &cells, all.select_cells(&rows));
-            Ok(Part { action: Some(Action::Screen(screen.of_some(&pairs, &rows))), choices })
-        })?;
-        let stored = Screen::stores(pairs.count, aligned.x.nnz());
-        let whole = Whole {
-            units: all.len() as u64,
-            of: "cells",
-            // Of a population each knockout is one row, whose work is that of all its cells.
-            size: (answers == Answers::Profiles).then_some(pairs.count),
-            memory_grows: true,
-            has: &|file| stored || file != "screen.h5ad",
-        };
-        let told = self.settle(member, climbed, &whole);
-        Ok(counted(told, &pairs))
-    }
-
-    /// The pairs of a screen without its model.
-    fn only_pairs(&mut self, member: &Member<'_>, screen: &Screen, why: String) -> Result<StepForecast> {
-        let answers = match &self.executor.step(first(member, "model")?).action {
-            Action::Fit(fit) => fit.call.component.model_info().answers,
-            _ => Answers::Profiles,
-        };
-        let cells = self.executor.cells(first(member, "cells")?)?;
-        let (services, _) = self.services(member, self.options.cancelled.clone());
-        let pairs = screen.pairs(answers, &cells, &services, COUNTING)?;
-        Ok(counted(self.without_outcome(member, why), &pairs))
-    }
-
-    /// An evaluation of more and more cells.
-    fn on_cells(&mut self, member: &Member<'_>) -> Result<StepForecast> {
-        let cells = first(member, "cells")?.clone();
-        let all = self.executor.cells(&cells)?;
-        let units = all.len() as u64;
-        let climbed = self.climb(member, (FEWEST_CELLS, units), &mut |planner, some| {
-            if some == units {
-                return Ok(as_it_is(member));
-            }
-            let part = all.select_cells(&some_of(all.len(), some as usize));
-            Ok(Part { action: None, choices: planner.with_cells(member, "cells", &cells, part) })
-        })?;
-        let whole = Whole { units, of: "cells", size: None, memory_grows: true, has: &|_| true };
-        Ok(self.settle(member, climbed, &whole))
-    }
-
-    /// Whether a screen that this reads is there in part only.
-    fn has_part(&self, member: &Member<'_>) -> bool {
-        member.choices.values().flatten().any(|chosen| self.screened.contains_key(&at(chosen)))
-    }
-
-    /// An evaluation of screens, of which there are those of some cells.
-    fn on_screens(&mut self, member: &Member<'_>) -> Result<StepForecast> {
-        let truth = at(first(member, "truth")?);
-        let mut sizes: Vec<u64> = match self.screened.get(&truth) {
-            Some(parts) => parts.iter().map(|(cells, _)| *cells).collect(),
-            None => self.screened.values().flatten().map(|(cells, _)| *cells).collect(),
-        };
-        sizes.sort_unstable();
-        sizes.dedup();
-        // A screen of more cells than the truth's would be of others.
-        let fits = |cells: &u64| {
-            let mut screens = member.choices.get("screens").into_iter().flatten();
-            screens.all(|chosen| {
-                self.screened.get(&at(chosen)).is_some_and(|parts| parts.iter().any(|p| p.0 == *cells))
-            })
-        };
-        sizes.retain(fits);
-        let mut climbed = Climbed::default();
-        for &cells in &sizes {
-            let part = Part { action: None, choices: self.with_screens(member, cells) };
-            let attempt = self.attempt(member, &part, cells);
-            self.forget_samples();
-            match attempt {
-                Ok(Ok(done)) => climbed.done.push(done),
-                Ok(Err(_)) => break,
-                Err(error) if super::is_cancelled(&error) => return Err(error),
-                Err(error) => {
-                    tracing::debug!("{} of {cells} cells: {error:#}", member.step.name);
-                    break;
-                }
-            }
-            if climbed.done.iter().map(|done| done.taken.seconds).sum::<f64>() > LONGEST.as_secs_f64() / 2.0 {
-                break;
-            }
-        }
-        if climbed.done.is_empty() {
-            let why = "the screens that it compares were tried out on different cells".into();
-            return Ok(self.without_outcome(member, why));
-        }
-        let cells = member.choices["screens"].iter().map(|chosen| self.cells_of(chosen)).max().unwrap_or(0);
-        let whole = Whole { units: cells, of: "cells", size: None, memory_grows: true, has: &|_| true };
-        Ok(self.settle(member, climbed, &whole))
-    }
-
-    /// How many cells a screen has.
-    fn cells_of(&self, screen: &Chosen) -> u64 {
-        let cells =
-            self.executor.instance(screen).ok().and_then(|i| i.choices.get("cells")?.first().cloned());
-        cells.and_then(|cells| self.executor.cells(&cells).ok()).map_or(0, |cells| cells.len() as u64)
-    }
-
-    /// A member's choices with the screens, and the truth, of so many cells.
-    fn with_screens(&self, member: &Member<'_>, cells: u64) -> Choices {
-        let mut choices = member.choices.clone();
-        for chosen in choices.values_mut().flatten() {
-            let parts = self.screened.get(&at(chosen)).into_iter().flatten();
-            let Some((_, part)) = parts.into_iter().find(|(units, _)| *units == cells) else { continue };
-            chosen.labels.insert(SAMPLE.into(), cells.to_string());
-            let (labels, choices) = (chosen.labels.clone(), part.choices.clone());
-            let (record, dir) = (part.record.clone(), part.dir.clone());
-            self.executor.add(chosen.input.step, Instance { labels, choices, record, dir });
-        }
-        choices
-    }
-
-    /// A member's choices with these cells under a key.
-    fn with_cells(&self, member: &Member<'_>, key: &'static str, all: &Chosen, some: Cells) -> Choices {
-        let mut sample = Chosen { group: None, ..all.clone() };
-        sample.labels.insert(SAMPLE.into(), some.len().to_string());
-        let outputs = Rc::new(Outputs::of_cells(&all.input.port, some));
-        self.executor.values.borrow_mut().insert((all.input.step, sample.labels.clone()), outputs);
-        let mut choices = member.choices.clone();
-        choices.insert(key, vec![sample]);
-        choices
-    }
-
     fn forget_samples(&self) {
         self.executor.values.borrow_mut().retain(|(_, labels), _| !labels.contains_key(SAMPLE));
         let mut instances = self.executor.instances.borrow_mut();
         instances.values_mut().for_each(|members| members.retain(|i| !i.labels.contains_key(SAMPLE)));
     }
 
-    /// Trials of ever more of the work, from the first amount on.
+    /// Trials of ever more of the work, from the least amount on, and of no more than the most of the whole.
     fn climb(
         &self,
         member: &Member<'_>,
-        (least, whole): (u64, u64),
+        (least, whole, most): (u64, u64, u64),
         part: &mut dyn FnMut(&Self, u64) -> Result<Part>,
     ) -> Result<Climbed> {
         let mut climbed = Climbed::default();
-        let mut next = Some(least.min(whole));
+        let mut next = Some(least.min(most));
         while let Some(units) = next {
+            climbed.done.iter_mut().for_each(|done| done.outputs = None);
             let part = part(self, units)?;
             let attempt = self.attempt(member, &part, units);
             self.forget_samples();
             match attempt {
                 Ok(Ok(done)) => {
                     climbed.done.push(done);
-                    next = climb::next(&climbed.taken(), whole);
+                    let more = climb::next(&climbed.taken(), whole).map(|more| more.min(most));
+                    next = more.filter(|more| *more > units);
                 }
                 Ok(Err(cut)) => {
                     climbed.cut = Some(cut);
                     next = None;
                 }
                 // What is wrong with a part need not be wrong with the whole.
-                Err(error) if units < whole && !super::is_cancelled(&error) => next = Some(whole),
+                Err(error) if units < whole && !super::is_cancelled(&error) => {
+                    climbed.failed = Some(format!("{error:#}"));
+                    next = (units < most).then_some(most);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -448,12 +299,13 @@ impl<'p> Planner<'p> {
             Ok((conclude(cx, &outputs, &dir, member.key.clone())?, outputs))
         });
         let (seconds, memory) = (start.elapsed().as_secs_f64(), memory::peak());
+        let memory = memory.map(|bytes| bytes.saturating_sub(part.held));
         self.check()?;
         match ended {
             Ok((record, outputs)) => {
                 let size = pairs_of(member.step, &record).unwrap_or(units) as f64;
                 let taken = Taken { units, size, seconds, memory, disk: bytes_of(&record, &dir, &|_| true) };
-                Ok(Ok(Done { taken, outputs, record, dir: dir.done }))
+                Ok(Ok(Done { taken, outputs: Some(outputs), record, dir: dir.done }))
             }
             Err(_) if halt.load(Ordering::Relaxed) => {
                 Ok(Err(Cut { seconds, to_come: watch.to_come(), memory }))
@@ -477,7 +329,7 @@ impl<'p> Planner<'p> {
     fn settle(&mut self, member: &Member<'_>, climbed: Climbed, whole: &Whole<'_>) -> StepForecast {
         let mut tried = climbed.taken();
         let Some(last) = tried.last().copied() else {
-            return self.stopped(member, climbed.cut);
+            return self.stopped(member, climbed);
         };
         let (needs, basis) = if last.units == whole.units {
             (Needs { seconds: Some(last.seconds), memory: last.memory, disk: Some(last.disk) }, Basis::Whole)
@@ -491,25 +343,23 @@ impl<'p> Planner<'p> {
             let size = whole.size.filter(|_| last.size > 0.0).unwrap_or(whole.units) as f64;
             (extrapolated(&tried, size, whole), Basis::Part(last.units, whole.units, whole.of.into()))
         };
-        if last.units < whole.units && matches!(member.step.action, Action::Screen(_)) {
-            let parts = climbed.done.iter().map(|done| (done.taken.units, Rc::new(member.instance(done))));
-            self.screened.insert((member.number, member.labels.clone()), parts.collect());
-        }
         if let Some(done) = climbed.done.into_iter().next_back() {
             self.executor.add(member.number, member.instance(&done));
-            let place = (member.number, member.labels.clone());
-            self.executor.values.borrow_mut().insert(place, Rc::new(done.outputs));
+            let place = member.place();
+            if let Some(outputs) = done.outputs {
+                self.executor.values.borrow_mut().insert(place, Rc::new(outputs));
+            }
         }
         StepForecast { needs, basis, ..unknown(member.step, &member.labels, String::new()) }
     }
 
     /// A member that was stopped, and has no outcome.
-    fn stopped(&mut self, member: &Member<'_>, cut: Option<Cut>) -> StepForecast {
-        let told = cut.and_then(|cut| Some((cut.to_come?, cut)));
+    fn stopped(&mut self, member: &Member<'_>, climbed: Climbed) -> StepForecast {
+        let told = climbed.cut.and_then(|cut| Some((cut.to_come?, cut)));
         let Some(((to_come, share), cut)) = told else {
             let longest = LONGEST.as_secs();
             let why = format!("not finished in {longest} s, and nothing says how far it was");
-            return self.without_outcome(member, why);
+            return self.without_outcome(member, climbed.failed.unwrap_or(why));
         };
         let needs = Needs { seconds: Some(cut.seconds + to_come), memory: cut.memory, disk: None };
         StepForecast { needs, basis: Basis::Begun(share), ..self.without_outcome(member, String::new()) }
@@ -521,7 +371,7 @@ impl<'p> Planner<'p> {
         let record = Record { key: member.key.clone(), ports, files, warnings, summary: Json::Null };
         let (labels, choices) = (member.labels.clone(), member.choices.clone());
         self.executor.add(member.number, Instance { labels, choices, record, dir: PathBuf::new() });
-        self.hollow.insert((member.number, member.labels.clone()));
+        self.hollow.insert(member.place());
         unknown(member.step, &member.labels, why)
     }
 
@@ -537,33 +387,14 @@ impl<'p> Planner<'p> {
 }
 
 impl Member<'_> {
+    fn place(&self) -> (usize, Labels) {
+        (self.number, self.labels.clone())
+    }
+
     fn instance(&self, done: &Done) -> Instance {
         let (labels, choices) = (self.labels.clone(), self.choices.clone());
         Instance { labels, choices, record: done.record.clone(), dir: done.dir.clone() }
     }
-}
-
-/// The parameter that the work of a fit is proportional to.
-struct Effort {
-    name: String,
-    least: u64,
-    whole: u64,
-}
-
-impl Effort {
-    /// As the model's schema declares it, if it does.
-    fn of(call: &Call) -> Option<Self> {
-        let properties = call.component.parameters["properties"].as_object()?;
-        let (name, schema) = properties.iter().find(|(_, schema)| schema["effort"] == true)?;
-        let least = schema["minimum"].as_u64()?;
-        let whole = call.params.values[name].as_u64()?;
-        (least < whole).then(|| Self { name: name.clone(), least: least.max(1), whole })
-    }
-}
-
-/// The step itself.
-fn as_it_is(member: &Member<'_>) -> Part {
-    Part { action: None, choices: member.choices.clone() }
 }
 
 fn extrapolated(tried: &[Taken], size: f64, whole: &Whole<'_>) -> Needs {
@@ -571,15 +402,6 @@ fn extrapolated(tried: &[Taken], size: f64, whole: &Whole<'_>) -> Needs {
     let most = tried.iter().filter_map(|t| t.memory).max();
     let memory = if whole.memory_grows { memory } else { most };
     Needs { seconds: Some(seconds), memory, disk: Some(disk) }
-}
-
-/// So many of the cells, drawn so that fewer are always among more; ascending.
-fn some_of(cells: usize, some: usize) -> Vec<usize> {
-    let mut rows: Vec<usize> = (0..cells).collect();
-    rows.shuffle(&mut seeded_stream(0, 0));
-    rows.truncate(some);
-    rows.sort_unstable();
-    rows
 }
 
 /// The files of a step that the whole has too, and its record.
@@ -593,17 +415,8 @@ fn pairs_of(step: &Step, record: &Record) -> Option<u64> {
     matches!(step.action, Action::Screen(_)).then(|| record.summary["knockouts"].as_u64()).flatten()
 }
 
-fn counted(told: StepForecast, pairs: &Pairs) -> StepForecast {
-    StepForecast { pairs: Some(pairs.count), note: pairs.note.map(String::from), ..told }
-}
-
 fn at(chosen: &Chosen) -> (usize, Labels) {
     (chosen.input.step, chosen.labels.clone())
-}
-
-fn first<'a>(member: &'a Member<'_>, key: &str) -> Result<&'a Chosen> {
-    let chosen = member.choices.get(key).and_then(|chosen| chosen.first());
-    chosen.with_context(|| format!("`{key}` is missing"))
 }
 
 fn without(step: &str) -> String {

@@ -71,6 +71,11 @@ impl Screen {
         Self { known, ..self.clone() }
     }
 
+    /// Bytes of the knockouts that are held beside those of a run: all of them, and this screen's.
+    pub fn held(&self, pairs: &Pairs) -> u64 {
+        pairs.known.iter().chain(&self.known).map(Knockouts::bytes).sum()
+    }
+
     /// Whether screen.h5ad is written for so many pairs and stored values.
     pub fn stores(pairs: u64, stored: usize) -> bool {
         pairs.max(stored as u64) <= super::MOST_STORED as u64
