@@ -1,6 +1,6 @@
 //! The parts of a step's work that are tried: a fit of less effort, a screen or an evaluation of fewer cells.
 
-use super::{Done, Member, Part, Planner, SAMPLE, Screened, StepForecast, Whole, at};
+use super::{Basis, Done, Member, Part, Planner, SAMPLE, Screened, StepForecast, Whole, at};
 use crate::data::Cells;
 use crate::pipeline::Call;
 use crate::plugin::Answers;
@@ -68,7 +68,10 @@ impl Planner<'_> {
             let parts = climbed.done.iter().map(instance).collect();
             self.screened.insert(member.place(), Screened { pairs: pairs.clone(), parts });
         }
-        let told = self.settle(member, climbed, &whole);
+        let mut told = self.settle(member, climbed, &whole);
+        if matches!(told.basis, Basis::Part(..)) {
+            told.needs.seconds = told.needs.seconds.map(|seconds| seconds + pairs.seconds);
+        }
         Ok(counted(told, &pairs))
     }
 
@@ -219,9 +222,9 @@ impl Effort {
     fn of(call: &Call) -> Option<Self> {
         let properties = call.component.parameters["properties"].as_object()?;
         let (name, schema) = properties.iter().find(|(_, schema)| schema["effort"] == true)?;
-        let least = schema["minimum"].as_u64()?;
+        let least = schema["minimum"].as_u64().unwrap_or(1).max(1);
         let whole = call.params.values[name].as_u64()?;
-        (least < whole).then(|| Self { name: name.clone(), least: least.max(1), whole })
+        (least < whole).then(|| Self { name: name.clone(), least, whole })
     }
 }
 

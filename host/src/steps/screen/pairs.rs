@@ -3,6 +3,7 @@
 use super::{Screen, by_blocks, without_other_genes};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::{Answers, Services};
+use crate::run::Cancelled;
 use anyhow::Result;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ const CELLS_AT_ONCE: usize = 64;
 pub struct Pairs {
     /// How many rows the screen will have.
     pub count: u64,
+    /// How long a strategy that looks at all cells at once took, which parts of the screen do not ask again.
+    pub seconds: f64,
     /// Why this is not the exact number, if it is not.
     pub note: Option<&'static str>,
     /// The knockouts, where the strategy looks at all cells at once.
@@ -30,38 +33,36 @@ impl Screen {
         host: &Services,
         patience: Duration,
     ) -> Result<Pairs> {
-        let strategy = self.strategy(host)?;
+        let (strategy, start) = (self.strategy(host)?, Instant::now());
         let ask = |cells: &Cells| -> Result<Knockouts> {
             let found = strategy.propose(host, cells, 0, &Knockouts::default(), &[])?;
             Ok(without_other_genes(found, cells))
         };
-        let (whole, start) = (answers != Answers::Profiles, Instant::now());
+        let whole = answers != Answers::Profiles;
         if !by_blocks(&self.knockouts) {
             let known = ask(cells)?.sorted();
             let count = if whole { known.of_population().len() } else { known.len() } as u64;
             let adaptive = self.knockouts.component.adaptive();
             let note = adaptive.then_some("pairs of the first round alone: more follow from their impacts");
-            return Ok(Pairs { count, note, known: Some(known) });
+            return Ok(Pairs { count, seconds: start.elapsed().as_secs_f64(), note, known: Some(known) });
         }
         // Of a population each knockout is one row, in however many cells it is proposed.
-        let (mut count, mut seen) = (0, HashSet::new());
+        let (mut count, mut different) = (0, HashSet::new());
         for block in (0..cells.len()).step_by(CELLS_AT_ONCE) {
+            if host.cancelled() {
+                return Err(Cancelled.into());
+            }
             let rows: Vec<usize> = (block..(block + CELLS_AT_ONCE).min(cells.len())).collect();
             let found = ask(&cells.select_cells(&rows))?;
             count += found.len() as u64;
             if whole {
-                let levels = |i: usize| found.levels(i).iter().map(|level| level.to_bits()).collect();
-                seen.extend(
-                    (0..found.len())
-                        .map(|i| -> (Vec<u32>, Vec<u32>) { (found.genes(i).to_vec(), levels(i)) }),
-                );
+                different.extend((0..found.len()).map(|i| genes_and_levels(&found, i)));
             } else if start.elapsed() > patience {
-                let asked = rows.last().map_or(0, |last| last + 1) as u64;
-                let count = (u128::from(count) * cells.len() as u128 / u128::from(asked.max(1))) as u64;
-                return Ok(Pairs { count, note: Some("pairs counted in a part of the cells"), known: None });
+                let count = (count as f64 * cells.len() as f64 / (block + rows.len()) as f64) as u64;
+                return Ok(Pairs::counted(count, Some("pairs counted in a part of the cells")));
             }
         }
-        Ok(Pairs { count: if whole { seen.len() as u64 } else { count }, note: None, known: None })
+        Ok(Pairs::counted(if whole { different.len() as u64 } else { count }, None))
     }
 
     /// The same screen, of some of the cells (`rows`, ascending), in which a strategy that looks at all cells at once
@@ -80,6 +81,18 @@ impl Screen {
     pub fn stores(pairs: u64, stored: usize) -> bool {
         pairs.max(stored as u64) <= super::MOST_STORED as u64
     }
+}
+
+impl Pairs {
+    /// Of a strategy that looks at each cell alone.
+    fn counted(count: u64, note: Option<&'static str>) -> Self {
+        Self { count, seconds: 0.0, note, known: None }
+    }
+}
+
+fn genes_and_levels(knockouts: &Knockouts, i: usize) -> (Vec<u32>, Vec<u32>) {
+    let levels = knockouts.levels(i).iter().map(|level| level.to_bits()).collect();
+    (knockouts.genes(i).to_vec(), levels)
 }
 
 /// The knockouts in some of the cells, which are numbered anew.
