@@ -1,6 +1,6 @@
 //! `lacuna plan`.
 
-use super::{CANCELLED, FAILED, PipelineArgs, WRONG, print, run::on_ctrl_c, shown};
+use super::{CANCELLED, FAILED, PipelineArgs, WRONG, print, run::on_ctrl_c};
 use anyhow::{Context, Result};
 use clap::Args;
 use lacuna::pipeline::{Plan, render, sorted};
@@ -57,7 +57,6 @@ pub fn plan(args: &PlanArgs) -> Result<u8> {
         }
         Err(error) => {
             eprintln!("error: {error:#}");
-            eprintln!("a run would end with that; {} is as it was", shown(&options.dir));
             Ok(FAILED)
         }
     }

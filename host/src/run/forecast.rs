@@ -94,7 +94,7 @@ const SAMPLE: &str = "(sample)";
 /// What a step reports, which the run would report too; [`Cancelled`] when the user asked to stop.
 pub fn forecast(plan: &Plan, options: &RunOptions) -> Result<Forecast> {
     let start = Instant::now();
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder: TMPDIR says where")?;
     let dir = folder.path().to_path_buf();
     let here = RunOptions { dir, cancelled: options.cancelled.clone(), console: Console::Quiet };
     let executor = Executor::new(plan, &here)?;
@@ -157,9 +157,22 @@ struct Done {
 
 /// A trial that was stopped: how long it was at work, what was to come as far as it is known, and its memory.
 struct Cut {
+    units: u64,
     seconds: f64,
     to_come: Option<(f64, f64)>,
     memory: Option<u64>,
+}
+
+impl Cut {
+    /// What it would have taken, by its own progress, or has taken at least; all but its time as smaller trials tell.
+    fn as_taken(&self, tried: &[Taken]) -> Option<Taken> {
+        let last = tried.last()?;
+        let size = last.size * self.units as f64 / last.units.max(1) as f64;
+        let (seconds, memory, disk) = climb::extrapolate(tried, size)?;
+        let own = self.seconds + self.to_come.map_or(0.0, |(to_come, _)| to_come);
+        let seconds = if self.to_come.is_some() { own } else { own.max(seconds) };
+        Some(Taken { units: self.units, size, seconds, memory: memory.max(self.memory), disk })
+    }
 }
 
 /// The trials of one member.
@@ -308,7 +321,7 @@ impl<'p> Planner<'p> {
                 Ok(Ok(Done { taken, outputs: Some(outputs), record, dir: dir.done }))
             }
             Err(_) if halt.load(Ordering::Relaxed) => {
-                Ok(Err(Cut { seconds, to_come: watch.to_come(), memory }))
+                Ok(Err(Cut { units, seconds, to_come: watch.to_come(), memory }))
             }
             Err(error) => Err(error),
         }
@@ -331,6 +344,7 @@ impl<'p> Planner<'p> {
         let Some(last) = tried.last().copied() else {
             return self.stopped(member, climbed);
         };
+        let mut note = None;
         let (needs, basis) = if last.units == whole.units {
             (Needs { seconds: Some(last.seconds), memory: last.memory, disk: Some(last.disk) }, Basis::Whole)
         } else {
@@ -339,6 +353,12 @@ impl<'p> Planner<'p> {
                 // Where more cells were not more pairs, or nobody knows how many there will be.
                 tried.size =
                     if whole.size.is_some() && last.size > 0.0 { tried.size } else { tried.units as f64 };
+            }
+            if let Some(cut) = &climbed.cut {
+                tried.extend(cut.as_taken(&tried));
+                let longest = LONGEST.as_secs();
+                note =
+                    cut.to_come.is_none().then(|| format!("at least: a trial was stopped after {longest} s"));
             }
             let size = whole.size.filter(|_| last.size > 0.0).unwrap_or(whole.units) as f64;
             (extrapolated(&tried, size, whole), Basis::Part(last.units, whole.units, whole.of.into()))
@@ -350,7 +370,7 @@ impl<'p> Planner<'p> {
                 self.executor.values.borrow_mut().insert(place, Rc::new(outputs));
             }
         }
-        StepForecast { needs, basis, ..unknown(member.step, &member.labels, String::new()) }
+        StepForecast { needs, basis, note, ..unknown(member.step, &member.labels, String::new()) }
     }
 
     /// A member that was stopped, and has no outcome.

@@ -2,12 +2,12 @@
 
 /// Trials whose times differ by this tell how time grows.
 const ENOUGH: f64 = 1.0;
-/// What can be finished within this is finished, and beyond it no further trial is begun.
+/// What can be finished within this is finished.
 const PATIENCE: f64 = 4.0;
-/// A single trial of more than this is not followed by a larger one, which would be stopped.
-const LONG: f64 = 3.0;
-/// How much larger the next trial is.
-const GROWTH: u64 = 4;
+/// After this no further trial is begun.
+const MOST: f64 = 7.0;
+/// How much larger the next trial is, at least and at most.
+const GROWTH: (f64, f64) = (4.0, 64.0);
 
 /// What a trial took.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,8 +25,10 @@ pub struct Taken {
 }
 
 /// How much is tried next, of `whole`; nothing when enough is known.
+///
+/// Preparation may take most of a trial, and noise may hide the rest: then the next one is so much larger that it is seen.
 pub fn next(tried: &[Taken], whole: u64) -> Option<u64> {
-    let (first, last) = (tried.first()?, tried.last()?);
+    let last = tried.last()?;
     let spent: f64 = tried.iter().map(|t| t.seconds).sum();
     if last.units >= whole {
         return None;
@@ -35,15 +37,22 @@ pub fn next(tried: &[Taken], whole: u64) -> Option<u64> {
     if spent + last.seconds * whole as f64 / last.units.max(1) as f64 <= PATIENCE {
         return Some(whole);
     }
-    let grown = last.seconds - first.seconds;
-    let enough = if tried.len() < 2 { last.seconds > LONG } else { grown > ENOUGH || spent > PATIENCE };
-    (!enough).then(|| last.units.saturating_mul(GROWTH).min(whole))
+    let grown = before(tried).map_or(0.0, |before| last.seconds - before.seconds);
+    let (least, most) = GROWTH;
+    // Of the first trial nobody knows how much of it was preparation.
+    let more = if tried.len() < 2 { least } else { (ENOUGH / grown.max(1e-3)).clamp(least, most) };
+    (grown < ENOUGH && spent < MOST).then(|| ((last.units.max(1) as f64 * more) as u64).min(whole))
 }
 
-/// Time, memory and bytes of files for work of this size, in proportion to what the last trials added to each other.
+/// The fastest of the smaller trials than the last one: what slows a trial is noise, or the first use of something.
+fn before(tried: &[Taken]) -> Option<&Taken> {
+    let last = tried.last()?;
+    tried.iter().filter(|t| t.size < last.size).min_by(|a, b| a.seconds.total_cmp(&b.seconds))
+}
+
+/// Time, memory and bytes of files for work of this size, in proportion to what the last trial added to smaller ones.
 pub fn extrapolate(tried: &[Taken], size: f64) -> Option<(f64, Option<u64>, u64)> {
-    let (first, last) = (tried.first()?, tried.last()?);
-    let before = tried.iter().rev().find(|t| t.size < last.size);
+    let last = tried.last()?;
     let line = |from: Option<&Taken>, of: &dyn Fn(&Taken) -> f64| match from {
         Some(from) => {
             let slope = (of(last) - of(from)) / (last.size - from.size);
@@ -51,13 +60,15 @@ pub fn extrapolate(tried: &[Taken], size: f64) -> Option<(f64, Option<u64>, u64)
         }
         None => of(last) * size / last.size.max(1.0),
     };
+    let nearest = tried.iter().rev().find(|t| t.size < last.size);
     // Over the widest span, since memory that was given back late blurs it.
-    let wide = Some(first).filter(|first| first.size < last.size);
+    let wide = tried.first().filter(|first| first.size < last.size);
     let memory = |last: u64| match wide {
         Some(_) => line(wide, &|t| t.memory.unwrap_or(last) as f64) as u64,
         None => last,
     };
-    Some((line(before, &|t| t.seconds), last.memory.map(memory), line(before, &|t| t.disk as f64) as u64))
+    let disk = line(nearest, &|t| t.disk as f64) as u64;
+    Some((line(before(tried), &|t| t.seconds), last.memory.map(memory), disk))
 }
 
 #[cfg(test)]
@@ -75,12 +86,12 @@ mod tests {
         assert_eq!(next(&[taken(1, 0.02)], 5000), Some(4));
         assert_eq!(next(&[taken(16, 0.3), taken(64, 1.1)], 5000), Some(256));
         assert_eq!(next(&[taken(16, 0.3), taken(64, 1.4)], 5000), None);
-        // Preparation that takes most of the time tells nothing of the work itself.
-        assert_eq!(next(&[taken(1, 0.9), taken(4, 0.9)], 5000), Some(16));
-        assert_eq!(next(&[taken(1, 1.4), taken(4, 1.4), taken(16, 1.4)], 5000), None);
-        // One long trial that may be all preparation is followed by another; a very long one is not.
-        assert_eq!(next(&[taken(16, 2.0)], 50), Some(50));
-        assert_eq!(next(&[taken(16, 3.5)], 5000), None);
+        // Where preparation or noise hides the work, more of it is tried, but not for ever.
+        assert_eq!(next(&[taken(1, 0.9), taken(4, 0.95)], 5000), Some(80));
+        assert_eq!(next(&[taken(1, 2.0), taken(4, 0.9)], 5000), Some(256));
+        assert_eq!(next(&[taken(1, 4.0), taken(4, 3.9)], 5000), None);
+        assert_eq!(next(&[taken(16, 5.0)], 5000), Some(64));
+        assert_eq!(next(&[taken(16, 7.5)], 5000), None);
         assert_eq!(next(&[], 5), None);
     }
 
@@ -90,6 +101,10 @@ mod tests {
         let (seconds, memory, disk) = extrapolate(&tried, 10_000.0).unwrap();
         assert!((seconds - (3.5 + 984.0 * 0.1)).abs() < 1e-9, "{seconds}");
         assert_eq!((memory, disk), (Some(1000 + 2000), 50 + 1000));
+        // One slow trial among them changes little.
+        let tried = [taken(1, 2.0), taken(4, 9.0), taken(16, 3.5)];
+        let slow = extrapolate(&tried, 10_000.0).unwrap().0;
+        assert!((slow - (3.5 + 984.0 * 0.1)).abs() < 1e-9, "{slow}");
     }
 
     #[test]

@@ -243,7 +243,8 @@ fn some_of(cells: usize, some: usize) -> Vec<usize> {
 }
 
 fn counted(told: StepForecast, pairs: &Pairs) -> StepForecast {
-    StepForecast { pairs: Some(pairs.count), note: pairs.note.map(String::from), ..told }
+    let note = pairs.note.map(String::from).or(told.note);
+    StepForecast { pairs: Some(pairs.count), note, ..told }
 }
 
 fn first<'a>(member: &'a Member<'_>, key: &str) -> Result<&'a Chosen> {
