@@ -16,6 +16,7 @@ mod inputs;
 mod locks;
 mod outputs;
 mod perturbations;
+mod plan;
 mod real_data;
 mod runs;
 mod structure;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Every kind of step, small.
-const WHOLE: &str = r#"
+pub const WHOLE: &str = r#"
 format = 1
 name = "whole"
 seed = 5
@@ -96,7 +96,7 @@ from = ["screen", "mapping", "impacts"]
 "#;
 
 /// Two parts of impacts: 1.2 million pairs.
-const TWO_PARTS: &str = r#"
+pub const TWO_PARTS: &str = r#"
 format = 1
 name = "two-parts"
 seed = 5
@@ -140,12 +140,12 @@ knockouts = "each-expressed-gene"
 impact = "bray-curtis"
 "#;
 
-fn run_into(project: &Path, dir: &Path, more: &[&str]) {
+pub fn run_into(project: &Path, dir: &Path, more: &[&str]) {
     succeed(lacuna(&["run", "--quiet"]).arg(project).arg("--run-dir").arg(dir).args(more).output().unwrap());
 }
 
 /// All files below a folder; of run.json without what may differ.
-fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![dir.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -467,7 +467,7 @@ fn run_of(project: &Path, dir: &Path) -> Command {
 }
 
 /// Starts a run and returns when it has printed a line.
-fn spawn_until(command: &mut Command, line: &str) -> Child {
+pub fn spawn_until(command: &mut Command, line: &str) -> Child {
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut said = vec![];

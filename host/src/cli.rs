@@ -4,6 +4,7 @@
 mod init;
 mod lock;
 mod look;
+mod plan;
 mod plugin;
 mod run;
 mod validate;
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Run a pipeline. What an earlier run left is used again where nothing changed.
     Run(run::RunArgs),
+    /// Say what a run would need, pairs, time, memory and disk, from short trials on this machine.
+    Plan(plan::PlanArgs),
     /// Check a pipeline: all problems at once, each with its place. Runs nothing.
     Validate(validate::ValidateArgs),
     /// Write down what a pipeline runs with: plugins, input files, parameters, seeds. `run --locked` holds it to that.
@@ -113,10 +116,11 @@ const CANCELLED: u8 = 130;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // Warnings of components that are tried out are no news.
-    let quiet = matches!(cli.command, Command::Plugin(plugin::PluginCommand::Check(_)));
+    let quiet = matches!(cli.command, Command::Plugin(plugin::PluginCommand::Check(_)) | Command::Plan(_));
     start_logging(cli.verbose, quiet);
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Plan(args) => plan::plan(&args),
         Command::Validate(args) => validate::validate(&args),
         Command::Lock(args) => lock::lock(&args),
         Command::Graph(args) => validate::graph(&args),

@@ -14,7 +14,7 @@ pub use fit::{Fit, FittedModel};
 pub use prepare::Prepare;
 pub use read::Read;
 pub use report::{FILE as REPORT_FILE, Report};
-pub use screen::{Screen, generic_only, null_profile};
+pub use screen::{Pairs, Screen, generic_only, null_profile};
 pub use simulate::Simulate;
 pub use split::Split;
 

@@ -100,9 +100,13 @@ def number(default, doc, minimum=None, maximum=None, above=None, below=None):
     return _ranged("number", default, doc, minimum, maximum, above, below)
 
 
-def integer(default, doc, minimum=None, maximum=None):
-    """A whole number, with a range."""
-    return _ranged("integer", default, doc, minimum, maximum, None, None)
+def integer(default, doc, minimum=None, maximum=None, effort=False):
+    """A whole number, with a range. `effort` marks one that the work of a fit is proportional to, such as optimiser
+    steps: `lacuna plan` fits with few, to say how long many will take."""
+    parameter = _ranged("integer", default, doc, minimum, maximum, None, None)
+    if effort:
+        parameter.schema["effort"] = True
+    return parameter
 
 
 def text(default, doc):

@@ -193,7 +193,13 @@ pub fn doc(lines: &[&str]) -> String {
 
 /// Adds one property to an object schema.
 #[doc(hidden)]
-pub fn property<T: Param>(schema: &mut Value, name: &str, doc: String, default: &T, bounds: Option<Bounds>) {
+pub fn property<T: Param>(
+    schema: &mut Value,
+    name: &str,
+    doc: String,
+    default: &T,
+    (bounds, effort): (Option<Bounds>, bool),
+) {
     let mut entry = T::schema();
     if let Some(bounds) = bounds {
         bounds.add_to(&mut entry);
@@ -202,6 +208,9 @@ pub fn property<T: Param>(schema: &mut Value, name: &str, doc: String, default: 
     let default = default.to_json();
     if !default.is_null() {
         entry["default"] = default;
+    }
+    if effort {
+        entry["effort"] = true.into();
     }
     schema["properties"][name] = entry;
 }
@@ -240,6 +249,9 @@ pub fn object<'v>(value: &'v Value, known: &[&str]) -> Result<&'v Map<String, Va
 /// each field. Unknown names, wrong types and values out of range are refused; the host shows and checks the
 /// same declaration as a JSON schema.
 ///
+/// `#[effort(1..)]` instead of `#[range(1..)]` marks a whole number that the work of a fit is proportional to, such as
+/// optimiser steps: `lacuna plan` fits with few, to say how long many will take and to try out what needs a fitted model.
+///
 /// ```
 /// use lacuna_sdk::prelude::*;
 ///
@@ -258,7 +270,8 @@ pub fn object<'v>(value: &'v Value, known: &[&str]) -> Result<&'v Map<String, Va
 #[macro_export]
 macro_rules! config {
     ($(#[$meta:meta])* $vis:vis struct $name:ident { $(
-        $(#[doc = $doc:literal])* $(#[range($range:expr)])? $field:ident : $type:ty = $default:expr
+        $(#[doc = $doc:literal])* $(#[range($range:expr)])? $(#[effort($effort:expr)])?
+        $field:ident : $type:ty = $default:expr
     ),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone)]
@@ -278,7 +291,7 @@ macro_rules! config {
                 let default = Self::default();
                 $($crate::params::property(
                     &mut schema, stringify!($field), $crate::params::doc(&[$($doc),*]), &default.$field,
-                    $crate::config!(@bounds $($range)?),
+                    ($crate::config!(@bounds $($range)? $($effort)?), $crate::config!(@effort $($effort)?)),
                 );)*
                 schema
             }
@@ -289,7 +302,8 @@ macro_rules! config {
                 #[allow(unused_mut)]
                 let mut config = Self::default();
                 $($crate::params::field(
-                    object, stringify!($field), &mut config.$field, $crate::config!(@bounds $($range)?),
+                    object, stringify!($field), &mut config.$field,
+                    $crate::config!(@bounds $($range)? $($effort)?),
                 )?;)*
                 Ok(config)
             }
@@ -306,6 +320,8 @@ macro_rules! config {
     };
     (@bounds) => { None };
     (@bounds $range:expr) => { Some($crate::params::Bounds::from($range)) };
+    (@effort) => { false };
+    (@effort $range:expr) => { true };
 }
 
 /// Declares a parameter that is one of several words.
@@ -380,7 +396,7 @@ mod tests {
             #[range(0.0..=1.0)]
             share: f64 = 0.1,
             /// A count.
-            #[range(1..)]
+            #[effort(1..)]
             count: u64 = 5,
             /// Layers.
             #[range(1..=64)]
@@ -400,7 +416,9 @@ mod tests {
         let expected = json!({"type": "number", "minimum": 0.0, "maximum": 1.0,
             "description": "A number over two lines.", "default": 0.1});
         assert_eq!(schema["properties"]["share"], expected);
-        assert_eq!(schema["properties"]["count"]["minimum"], 1);
+        let counted =
+            json!({"type": "integer", "minimum": 1, "description": "A count.", "default": 5, "effort": true});
+        assert_eq!(schema["properties"]["count"], counted);
         assert_eq!(schema["properties"]["layers"]["items"]["maximum"], 64);
         assert_eq!(schema["properties"]["word"]["enumDescriptions"], json!(["The first.", "The second."]));
         assert!(schema["properties"]["file"].get("default").is_none());

@@ -67,7 +67,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
 }
 
 /// The first Ctrl-C asks to stop; the second does not ask.
-fn on_ctrl_c() -> Result<Arc<AtomicBool>> {
+pub(super) fn on_ctrl_c() -> Result<Arc<AtomicBool>> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let flag = cancelled.clone();
     ctrlc::set_handler(move || {

@@ -65,6 +65,11 @@ impl Knockouts {
         self.len() == 0
     }
 
+    /// The memory of its rows.
+    pub fn bytes(&self) -> u64 {
+        (8 * (self.cell.len() + self.offsets.len()) + 4 * (self.genes.len() + self.levels.len())) as u64
+    }
+
     fn range(&self, i: usize) -> std::ops::Range<usize> {
         self.offsets[i] as usize..self.offsets[i + 1] as usize
     }

@@ -43,7 +43,8 @@ pub struct FileRecord {
 
 /// In the folder of a step at work: what its plugins keep for themselves until it is finished.
 pub const SCRATCH: &str = ".scratch";
-const RECORD: &str = "step.json";
+/// The file of a step's record.
+pub const RECORD: &str = "step.json";
 const LOCK: &str = "lacuna.lock";
 
 /// Up to so many bytes of a finished step are read again to see that nobody changed them; of more only the sizes.
@@ -74,10 +75,7 @@ impl RunDir {
 
     /// Where a member of a step's family keeps its output.
     pub fn step(&self, step: &str, labels: &Labels) -> StepDir {
-        let folder_name = folder(labels);
-        let done = self.path.join("steps").join(step);
-        let done = if folder_name.is_empty() { done } else { done.join(folder_name) };
-        StepDir { done }
+        StepDir::of(&self.path, step, labels)
     }
 
     /// Removes a file of the run, if it is there.
@@ -103,6 +101,13 @@ pub struct StepDir {
 }
 
 impl StepDir {
+    /// Where a member of a step's family keeps its output in the folder of a run.
+    pub fn of(run: &Path, step: &str, labels: &Labels) -> Self {
+        let folder_name = folder(labels);
+        let done = run.join("steps").join(step);
+        Self { done: if folder_name.is_empty() { done } else { done.join(folder_name) } }
+    }
+
     fn sibling(&self, suffix: &str) -> PathBuf {
         let mut name = self.done.file_name().unwrap_or_default().to_os_string();
         name.push(suffix);
@@ -117,6 +122,11 @@ impl StepDir {
     /// The record of a finished step, if its files are as it says.
     pub fn finished(&self) -> Option<Record> {
         self.recover();
+        self.recorded()
+    }
+
+    /// The same, and nothing in the folder is touched.
+    pub fn recorded(&self) -> Option<Record> {
         let record: Record = serde_json::from_slice(&fs::read(self.done.join(RECORD)).ok()?).ok()?;
         let whole = |f: &FileRecord| fs::metadata(self.done.join(&f.path)).is_ok_and(|m| m.len() == f.bytes);
         let total: u64 = record.files.iter().map(|f| f.bytes).sum();

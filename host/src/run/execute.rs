@@ -1,7 +1,7 @@
 //! The executor: keys decide what is still good; what is not is run; values are loaded only when asked for.
 
 use super::context::{Outputs, StepCx};
-use super::dir::{Record, RunDir, SCRATCH, hashed_files, json_bytes};
+use super::dir::{Record, RunDir, SCRATCH, StepDir, hashed_files, json_bytes};
 use super::family::{Alternative, Choices, Chosen, Labels, compatible, join, suffix};
 use super::progress::Console;
 use crate::data::Cells;
@@ -70,10 +70,10 @@ pub struct Instance {
 pub struct Executor<'p> {
     /// The plan.
     pub plan: &'p Plan,
-    dir: RunDir,
+    pub(super) dir: RunDir,
     options: &'p RunOptions,
-    instances: RefCell<HashMap<usize, Vec<Rc<Instance>>>>,
-    values: RefCell<HashMap<(usize, Labels), Rc<Outputs>>>,
+    pub(super) instances: RefCell<HashMap<usize, Vec<Rc<Instance>>>>,
+    pub(super) values: RefCell<HashMap<(usize, Labels), Rc<Outputs>>>,
 }
 
 /// Part of every key: results of another version of Lacuna are not taken over.
@@ -85,16 +85,11 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What a step reports, with its name and place; [`Cancelled`](super::Cancelled) when the user asked to stop.
 /// Finished steps are kept in any case.
 pub fn execute(plan: &Plan, options: &RunOptions) -> Result<RunSummary> {
-    let (instances, values) = Default::default();
-    let dir = RunDir::open(&options.dir).context(super::NotBegun)?;
-    let executor = Executor { plan, dir, options, instances, values };
+    let executor = Executor::new(plan, options).context(super::NotBegun)?;
     let mut steps = vec![];
     for number in plan.order().unwrap_or_default() {
         let step = &plan.steps[number];
-        let place = || {
-            let (line, column) = plan.sources.line_column(&step.at);
-            format!("step `{}` ({}:{line}:{column})", step.name, plan.sources.name(step.at.source))
-        };
+        let place = || place_of(plan, step);
         let members = executor.members(step).with_context(place)?;
         if members.is_empty() {
             return Err(executor.nothing_in_common(step)).with_context(place);
@@ -111,9 +106,23 @@ pub fn execute(plan: &Plan, options: &RunOptions) -> Result<RunSummary> {
     Ok(RunSummary { dir: options.dir.clone(), steps })
 }
 
+/// A step for an error: its name, and where it stands.
+pub(super) fn place_of(plan: &Plan, step: &Step) -> String {
+    let (line, column) = plan.sources.line_column(&step.at);
+    format!("step `{}` ({}:{line}:{column})", step.name, plan.sources.name(step.at.source))
+}
+
+impl<'p> Executor<'p> {
+    /// Of a run that has not begun, in a folder that is locked from now on.
+    pub(super) fn new(plan: &'p Plan, options: &'p RunOptions) -> Result<Self> {
+        let (instances, values) = Default::default();
+        Ok(Self { plan, dir: RunDir::open(&options.dir)?, options, instances, values })
+    }
+}
+
 impl Executor<'_> {
     /// The members that a step runs for: its inputs' members that fit together, cut by `by`.
-    fn members(&self, step: &Step) -> Result<Vec<(Labels, Choices)>> {
+    pub(super) fn members(&self, step: &Step) -> Result<Vec<(Labels, Choices)>> {
         let mut slots: Vec<(&'static str, Vec<Alternative>)> = vec![];
         let inputs = step.action.inputs();
         let mut keys: Vec<&'static str> = vec![];
@@ -146,7 +155,7 @@ impl Executor<'_> {
     }
 
     /// Why a step has no member, in words.
-    fn nothing_in_common(&self, step: &Step) -> anyhow::Error {
+    pub(super) fn nothing_in_common(&self, step: &Step) -> anyhow::Error {
         let mut groups: Vec<String> = vec![];
         for input in step.action.inputs() {
             let offered = self.offered(step, input.key).unwrap_or_default();
@@ -221,9 +230,13 @@ impl Executor<'_> {
             seconds: start.elapsed().as_secs_f64(),
         };
         self.options.console.line(&summary.line());
-        let instance = Rc::new(Instance { labels, choices, record, dir: dir.done });
-        self.instances.borrow_mut().entry(number).or_default().push(instance);
+        self.add(number, Instance { labels, choices, record, dir: dir.done });
         Ok(summary)
+    }
+
+    /// Adds a finished member.
+    pub(super) fn add(&self, number: usize, instance: Instance) {
+        self.instances.borrow_mut().entry(number).or_default().push(Rc::new(instance));
     }
 
     fn run_anew(
@@ -231,7 +244,7 @@ impl Executor<'_> {
         number: usize,
         labels: &Labels,
         choices: &Choices,
-        dir: &super::dir::StepDir,
+        dir: &StepDir,
         key: String,
     ) -> Result<Record> {
         let step = &self.plan.steps[number];
@@ -242,20 +255,7 @@ impl Executor<'_> {
         cx.services = cx.services.with_scratch(part.join(SCRATCH));
         cx.check()?;
         let outputs = step.action.run(&cx)?;
-        // Cells have a digest of their own; that of the other ports is made from the files.
-        let digest_of = |port: &str| outputs.cells.get(port).map(|cells| digest(cells)).unwrap_or_default();
-        let ports = step.ports.iter().map(|(port, _)| (port.to_string(), digest_of(port))).collect();
-        let record = Record {
-            key,
-            ports,
-            files: vec![],
-            warnings: cx.services.warnings(),
-            summary: outputs.summary.clone(),
-        };
-        drop(cx);
-        // The same weights in another build of their plugin are another model.
-        let code: String = step.action.calls().iter().map(|call| call.plugin.sha256.as_str()).collect();
-        let record = dir.finish(record, &code)?;
+        let record = conclude(cx, &outputs, dir, key)?;
         self.values.borrow_mut().insert((number, labels.clone()), Rc::new(outputs));
         Ok(record)
     }
@@ -275,7 +275,7 @@ impl Executor<'_> {
     }
 
     /// The hash of everything that decides a member's output, threads not among it.
-    fn key(&self, step: &Step, choices: &Choices) -> Result<String> {
+    pub(super) fn key(&self, step: &Step, choices: &Choices) -> Result<String> {
         let calls = step.action.calls();
         let plugins: Vec<&str> = calls.iter().map(|call| call.plugin.sha256.as_str()).collect();
         let files: Result<Vec<String>> = step.action.files().iter().map(|path| hash_path(path)).collect();
@@ -400,7 +400,7 @@ impl Executor<'_> {
     }
 
     /// Reports lie beside run.json too, where people look.
-    fn publish_reports(&self) -> Result<()> {
+    pub(super) fn publish_reports(&self) -> Result<()> {
         for (step, instance) in self.finished() {
             if matches!(step.action, Action::Report(_)) {
                 let page = std::fs::read(instance.dir.join(crate::steps::REPORT_FILE))?;
@@ -417,7 +417,7 @@ impl Executor<'_> {
         names.into_iter().try_for_each(|name| self.dir.remove(&name))
     }
 
-    fn write_run_json(&self, steps: &[StepSummary]) -> Result<()> {
+    pub(super) fn write_run_json(&self, steps: &[StepSummary]) -> Result<()> {
         let plan = self.plan;
         let plugin = |(name, version, sha256): (String, String, String)| json!({ "name": name, "version": version, "sha256": sha256 });
         let timings: Vec<Json> = steps
@@ -444,6 +444,20 @@ impl Executor<'_> {
         let record = |(step, i): (&Step, Rc<Instance>)| json!({ "step": step.name, "labels": i.labels, "record": i.record });
         self.finished().into_iter().map(record).collect()
     }
+}
+
+/// Puts what a step wrote in its place, with a record.
+pub(super) fn conclude(cx: StepCx<'_>, outputs: &Outputs, dir: &StepDir, key: String) -> Result<Record> {
+    let step = cx.step;
+    // Cells have a digest of their own; that of the other ports is made from the files.
+    let digest_of = |port: &str| outputs.cells.get(port).map(|cells| digest(cells)).unwrap_or_default();
+    let ports = step.ports.iter().map(|(port, _)| (port.to_string(), digest_of(port))).collect();
+    let (files, warnings) = (vec![], cx.services.warnings());
+    let record = Record { key, ports, files, warnings, summary: outputs.summary.clone() };
+    drop(cx);
+    // The same weights in another build of their plugin are another model.
+    let code: String = step.action.calls().iter().map(|call| call.plugin.sha256.as_str()).collect();
+    dir.finish(record, &code)
 }
 
 impl StepSummary {

@@ -3,11 +3,13 @@
 mod effects;
 mod genes;
 mod impacts;
+mod pairs;
 mod population;
 mod table;
 
 pub use genes::quantile;
 pub use impacts::{generic_only, make_null as null_profile};
+pub use pairs::Pairs;
 pub use population::{Effects, effects as population_effects};
 pub use table::ImpactTable;
 
@@ -23,6 +25,7 @@ use serde_json::{Value as Json, json};
 use std::collections::HashSet;
 
 /// What is screened, and how.
+#[derive(Clone)]
 pub struct Screen {
     model: Vec<Input>,
     cells: Vec<Input>,
@@ -31,6 +34,8 @@ pub struct Screen {
     pub(super) anchor: Option<f64>,
     effects: EffectsOf,
     groups: Option<String>,
+    /// The knockouts, where a strategy that looks at all cells at once was asked before.
+    known: Option<Knockouts>,
 }
 
 /// A metric, and what "after" is compared with.
@@ -80,6 +85,7 @@ impl Against {
 }
 
 /// The knockouts whose effects on all other genes are written.
+#[derive(Clone)]
 struct EffectsOf {
     /// So many, by mean impact.
     top: usize,
@@ -106,7 +112,8 @@ impl Screen {
         let impacts = read_impacts(keys, anchor.is_some());
         let effects = read_effects(keys);
         let groups = keys.text("groups");
-        Some(Self { model, cells, knockouts: knockouts?, impacts: impacts?, anchor, effects, groups })
+        let (knockouts, impacts, known) = (knockouts?, impacts?, None);
+        Some(Self { model, cells, knockouts, impacts, anchor, effects, groups, known })
     }
 
     /// See [`super::Action::inputs`].

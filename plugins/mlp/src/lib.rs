@@ -30,7 +30,7 @@ config! {
     /// Parameters of `mlp`. The defaults are the reference's.
     pub struct MlpConfig {
         /// Optimiser steps.
-        #[range(1..=100_000_000)]
+        #[effort(1..=100_000_000)]
         steps: u64 = 5000,
         /// Cells in a minibatch, drawn without replacement; all cells if there are fewer.
         #[range(1..=1_000_000)]

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use lacuna_abi::MatRef;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,7 +44,10 @@ pub fn write_parts(shot: &Shot<'_>, strategy: &Strategy, dir: &Path) -> Result<J
         let total = (writer.rows + pending.len()) as u64;
         writer.write(&pending, total)?;
     } else {
-        let all = all_rounds(shot, strategy)?;
+        let all = match &shot.screen.known {
+            Some(known) => Cow::Borrowed(known),
+            None => Cow::Owned(all_rounds(shot, strategy)?),
+        };
         for rows in part_rows(&all) {
             writer.write(&all.select(rows), all.len() as u64)?;
         }

@@ -67,6 +67,9 @@ pub fn run(screen: &Screen, model: &FittedModel, cells: &Cells, cx: &StepCx<'_>)
 
 /// The different knockouts that a strategy proposes for the cells.
 fn proposed(shot: &Shot<'_>, strategy: &Strategy) -> Result<Knockouts> {
+    if let Some(known) = &shot.screen.known {
+        return Ok(known.of_population());
+    }
     let none = Knockouts::default();
     if !super::by_blocks(&shot.screen.knockouts) {
         return Ok(shot.proposed(strategy, shot.cells, (0, &none, &[]))?.of_population());
