@@ -58,7 +58,8 @@ pub fn extrapolate(tried: &[Taken], size: f64) -> Option<(f64, Option<u64>, u64)
             let slope = (of(last) - of(from)) / (last.size - from.size);
             of(last) + slope.max(0.0) * (size - last.size)
         }
-        None => of(last) * size / last.size.max(1.0),
+        // All of it may grow, or nothing: halfway between the two, as ratios go.
+        None => of(last) * (size / last.size.max(1.0)).sqrt(),
     };
     let nearest = tried.iter().rev().find(|t| t.size < last.size);
     // Over the widest span, since memory that was given back late blurs it.
@@ -108,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn one_trial_alone_is_taken_in_proportion_and_noise_never_shrinks() {
-        let (seconds, memory, disk) = extrapolate(&[taken(10, 2.0)], 1000.0).unwrap();
+    fn one_trial_alone_is_taken_to_grow_by_half_and_noise_never_shrinks() {
+        let (seconds, memory, disk) = extrapolate(&[taken(10, 2.0)], 10_000.0).unwrap();
         assert_eq!((seconds, memory, disk), (20.0, Some(1020), 600));
         assert_eq!(extrapolate(&[taken(1, 2.0), taken(2, 1.0)], 100.0).unwrap().0, 1.0);
         assert_eq!(extrapolate(&[], 1.0), None);
