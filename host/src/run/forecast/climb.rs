@@ -7,7 +7,7 @@ const PATIENCE: f64 = 4.0;
 /// After this no further trial is begun.
 const MOST: f64 = 7.0;
 /// How much larger the next trial is, at least and at most.
-const GROWTH: (f64, f64) = (4.0, 64.0);
+const GROWTH: (f64, f64) = (4.0, 16.0);
 
 /// What a trial took.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,8 +88,8 @@ mod tests {
         assert_eq!(next(&[taken(16, 0.3), taken(64, 1.1)], 5000), Some(256));
         assert_eq!(next(&[taken(16, 0.3), taken(64, 1.4)], 5000), None);
         // Where preparation or noise hides the work, more of it is tried, but not for ever.
-        assert_eq!(next(&[taken(1, 0.9), taken(4, 0.95)], 5000), Some(80));
-        assert_eq!(next(&[taken(1, 2.0), taken(4, 0.9)], 5000), Some(256));
+        assert_eq!(next(&[taken(1, 0.9), taken(4, 0.95)], 5000), Some(64));
+        assert_eq!(next(&[taken(1, 2.0), taken(4, 0.9)], 5000), Some(64));
         assert_eq!(next(&[taken(1, 4.0), taken(4, 3.9)], 5000), None);
         assert_eq!(next(&[taken(16, 5.0)], 5000), Some(64));
         assert_eq!(next(&[taken(16, 7.5)], 5000), None);
