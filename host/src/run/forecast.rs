@@ -360,6 +360,9 @@ impl<'p> Planner<'p> {
                 note =
                     cut.to_come.is_none().then(|| format!("at least: a trial was stopped after {longest} s"));
             }
+            if tried.len() == 1 {
+                note = Some("a guess: one trial alone does not tell what grows".into());
+            }
             let size = whole.size.filter(|_| last.size > 0.0).unwrap_or(whole.units) as f64;
             (extrapolated(&tried, size, whole), Basis::Part(last.units, whole.units, whole.of.into()))
         };

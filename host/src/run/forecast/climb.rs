@@ -7,7 +7,7 @@ const PATIENCE: f64 = 4.0;
 /// After this no further trial is begun.
 const MOST: f64 = 7.0;
 /// How much larger the next trial is, at least and at most.
-const GROWTH: (f64, f64) = (4.0, 64.0);
+const GROWTH: (f64, f64) = (4.0, 16.0);
 
 /// What a trial took.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,7 +58,8 @@ pub fn extrapolate(tried: &[Taken], size: f64) -> Option<(f64, Option<u64>, u64)
             let slope = (of(last) - of(from)) / (last.size - from.size);
             of(last) + slope.max(0.0) * (size - last.size)
         }
-        None => of(last) * size / last.size.max(1.0),
+        // All of it may grow, or nothing: halfway between the two, as ratios go.
+        None => of(last) * (size / last.size.max(1.0)).sqrt(),
     };
     let nearest = tried.iter().rev().find(|t| t.size < last.size);
     // Over the widest span, since memory that was given back late blurs it.
@@ -87,8 +88,8 @@ mod tests {
         assert_eq!(next(&[taken(16, 0.3), taken(64, 1.1)], 5000), Some(256));
         assert_eq!(next(&[taken(16, 0.3), taken(64, 1.4)], 5000), None);
         // Where preparation or noise hides the work, more of it is tried, but not for ever.
-        assert_eq!(next(&[taken(1, 0.9), taken(4, 0.95)], 5000), Some(80));
-        assert_eq!(next(&[taken(1, 2.0), taken(4, 0.9)], 5000), Some(256));
+        assert_eq!(next(&[taken(1, 0.9), taken(4, 0.95)], 5000), Some(64));
+        assert_eq!(next(&[taken(1, 2.0), taken(4, 0.9)], 5000), Some(64));
         assert_eq!(next(&[taken(1, 4.0), taken(4, 3.9)], 5000), None);
         assert_eq!(next(&[taken(16, 5.0)], 5000), Some(64));
         assert_eq!(next(&[taken(16, 7.5)], 5000), None);
@@ -108,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn one_trial_alone_is_taken_in_proportion_and_noise_never_shrinks() {
-        let (seconds, memory, disk) = extrapolate(&[taken(10, 2.0)], 1000.0).unwrap();
+    fn one_trial_alone_is_taken_to_grow_by_half_and_noise_never_shrinks() {
+        let (seconds, memory, disk) = extrapolate(&[taken(10, 2.0)], 10_000.0).unwrap();
         assert_eq!((seconds, memory, disk), (20.0, Some(1020), 600));
         assert_eq!(extrapolate(&[taken(1, 2.0), taken(2, 1.0)], 100.0).unwrap().0, 1.0);
         assert_eq!(extrapolate(&[], 1.0), None);
