@@ -5,6 +5,8 @@ mod genes;
 mod impacts;
 mod population;
 mod ranking;
+mod strongest;
+mod summary;
 mod table;
 
 pub use genes::quantile;
@@ -20,10 +22,13 @@ use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, PortType, Value};
 use crate::plugin::{Answers, Kind, Levels, Metric, Scope, Services, Shape, Strategy, is_name};
 use crate::run::{Outputs, StepCx, json_bytes};
 use anyhow::{Result, bail, ensure};
-use genes::Groups;
+use genes::{GeneSummary, Groups};
+use impacts::Proposals;
 use ranking::Ranked;
 use serde_json::{Value as Json, json};
 use std::collections::HashSet;
+use strongest::Strongest;
+use summary::Summary;
 use table::StoredTable;
 
 /// What is screened, and how.
@@ -37,6 +42,10 @@ pub struct Screen {
     groups: Option<String>,
     /// Whether screen.h5ad is written.
     h5ad: bool,
+    /// Whether all impacts are written, if the pipeline says so.
+    table: Option<bool>,
+    /// How many knockouts of each cell are written apart.
+    top_per_cell: Option<u64>,
 }
 
 /// A metric, and what "after" is compared with.
@@ -95,13 +104,28 @@ struct EffectsOf {
 
 const EFFECTS: usize = 50;
 
-/// Above this many stored values screen.h5ad is not written.
+/// How many knockouts of each cell are written where not all are.
+const TOP_PER_CELL: u64 = 10;
+
+/// Folders and files of a screen.
+const IMPACTS: &str = "impacts";
+const SUMMARY: &str = "summary";
+const CELLS: &str = "cells.parquet";
+
+/// What a screen tells.
+struct Told {
+    rows: usize,
+    genes: Vec<GeneSummary>,
+    ranked: Vec<Ranked>,
+}
+
+/// Above this many knockouts their table is not written, above this many stored values screen.h5ad is not.
 const MOST_STORED: usize = 100_000_000;
 /// Bytes that a value takes while screen.h5ad is made.
 const BYTES_OF_H5AD: u64 = 20;
 
 impl Screen {
-    /// Keys: `model`, `cells`, `knockouts`, `impact`, `anchor`, `effects`, `groups`, `h5ad`.
+    /// Keys: `model`, `cells`, `knockouts`, `impact`, `anchor`, `effects`, `groups`, `h5ad`, `table`, `top_per_cell`.
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
         let model = keys.required_inputs("model", &[PortType::Model], "a model, or a simulator's truth");
         let cells = keys.required_inputs("cells", &[PortType::Cells], "the cells to knock genes out in");
@@ -115,7 +139,9 @@ impl Screen {
         let effects = read_effects(keys);
         let groups = keys.text("groups");
         let h5ad = keys.boolean("h5ad").unwrap_or(true);
-        Some(Self { model, cells, knockouts: knockouts?, impacts: impacts?, anchor, effects, groups, h5ad })
+        let (table, top_per_cell) = (keys.boolean("table"), keys.count("top_per_cell", 1));
+        let (knockouts, impacts) = (knockouts?, impacts?);
+        Some(Self { model, cells, knockouts, impacts, anchor, effects, groups, h5ad, table, top_per_cell })
     }
 
     /// See [`super::Action::inputs`].
@@ -129,6 +155,7 @@ impl Screen {
         json!({
             "knockouts": self.knockouts.describe(), "impact": self.impacts.iter().map(Impact::spec).collect::<Json>(),
             "anchor": self.anchor, "effects": effects, "groups": self.groups, "h5ad": self.h5ad,
+            "table": self.table, "top_per_cell": self.top_per_cell,
         })
     }
 
@@ -149,34 +176,104 @@ impl Screen {
         if !of_cells {
             return population::run(self, &model, &*cells.load()?, cx);
         }
-        let with_h5ad = self.with_h5ad(&cells, cx)?;
         let (measures, strategy) = (self.measures(&cx.services)?, self.strategy(&cx.services)?);
         let setup = Setup { screen: self, model: &model, measures: &measures, host: &cx.services };
         let groups = Groups::of(cells.obs(), self.groups.as_deref())?;
-        let (manifest, proposals) = impacts::write_parts(&setup, &cells, &strategy, &cx.path("impacts"))?;
-        let table = StoredTable::open(&cx.path("impacts"))?;
-        if table.rows == 0 {
+        let proposals = Proposals::of(&setup, &cells, &strategy)?;
+        let has_table = self.has_table(&proposals, &setup, &cells)?;
+        let with_h5ad = self.with_h5ad(has_table, &cells, cx)?;
+        let told = match has_table {
+            true => self.with_table(&setup, &proposals, (&cells, &groups), cx)?,
+            false => self.without_table(&setup, &proposals, (&cells, &groups), cx)?,
+        };
+        if told.rows == 0 {
             cx.services.warn(format!("{} proposed no knockout in these cells", self.knockouts.full_name()));
         }
-        let shown = self.shown();
-        let (genes, ranked) = genes::summarise(&table, &cells, &groups, (shown, cx.memory()))?;
-        cx.write("genes.csv", &genes::write_csv(&genes, cells.var())?)?;
-        let chosen = self.effects_of(ranked, cells.var(), &cx.services)?;
+        cx.write("genes.csv", &genes::write_csv(&told.genes, cells.var())?)?;
+        let chosen = self.effects_of(told.ranked, cells.var(), &cx.services)?;
         let asked = effects::Asked { cells: &cells, proposals: &proposals, chosen: &chosen, groups: &groups };
         effects::write(&setup, &asked, cx.memory(), &cx.path("effects.parquet"))?;
         if with_h5ad {
-            self.write_h5ad(&table, &cells, cx)?;
+            self.write_h5ad(&StoredTable::open(&cx.path(IMPACTS))?, &cells, cx)?;
         }
+        let (shown, described) = (self.shown(), setup.described());
         let summary = json!({
-            "headline": format!("{} knockouts in {} cells", table.rows, cells.len()),
-            "knockouts": table.rows, "cells": cells.len(), "genes": cells.n_genes(),
-            "model": model.fitted.name(), "impacts": manifest["impacts"], "strategy": self.knockouts.full_name(),
+            "headline": format!("{} knockouts in {} cells", told.rows, cells.len()),
+            "knockouts": told.rows, "cells": cells.len(), "genes": cells.n_genes(), "table": has_table,
+            "model": model.fitted.name(), "impacts": described, "strategy": self.knockouts.full_name(),
             "anchor": self.anchor, "top": chosen.iter().map(|k| k.label.as_str()).collect::<Json>(),
-            "shown": manifest["impacts"][shown],
-            "keystones": genes::keystones(&genes, &measures[shown].column, cells.var(), &self.effects.genes),
+            "shown": described[shown],
+            "keystones":
+                genes::keystones(&told.genes, &measures[shown].column, cells.var(), &self.effects.genes),
         });
         cx.write("screen.json", &json_bytes(&summary)?)?;
+        // What a killed run would go on from is needed no more.
+        summary::remove(&cx.path(SUMMARY))?;
         Ok(Outputs { summary, ..Outputs::default() })
+    }
+
+    /// Whether the impacts of all knockouts are written: unless the pipeline says so, where they are not too many.
+    fn has_table(&self, proposals: &Proposals<'_>, setup: &Setup<'_>, cells: &CellSet) -> Result<bool> {
+        if let Some(table) = self.table {
+            return Ok(table);
+        }
+        let too_many = proposals.are_more_than(MOST_STORED, setup, cells)?;
+        if too_many {
+            setup.host.warn(format!(
+                "more than {MOST_STORED} knockouts: their impacts are summed up (genes.csv, cells.parquet) and not all \
+                 written; `table = true` writes them"
+            ));
+        }
+        Ok(!too_many)
+    }
+
+    /// Writes all impacts, and sums them up.
+    fn with_table(
+        &self,
+        setup: &Setup<'_>,
+        proposals: &Proposals<'_>,
+        (cells, groups): (&CellSet, &Groups),
+        cx: &StepCx<'_>,
+    ) -> Result<Told> {
+        let mut parts = impacts::Parts::begin(setup, cells, &cx.path(IMPACTS))?;
+        proposals.each_part(setup, cells, &mut parts)?;
+        parts.finish()?;
+        let table = StoredTable::open(&cx.path(IMPACTS))?;
+        if let Some(count) = self.top_per_cell {
+            let strongest = self.strongest(count);
+            let (mut file, frames) =
+                (strongest.begin(&table.columns, &cx.path(CELLS))?, (cells.obs(), cells.var()));
+            table.each_part(frames, &mut |part| strongest.add(&part, frames, &mut file))?;
+            file.finish()?;
+        }
+        let (genes, ranked) = genes::summarise(&table, cells, groups, (self.shown(), cx.memory()))?;
+        Ok(Told { rows: table.rows, genes, ranked })
+    }
+
+    /// Sums the impacts up as they come.
+    fn without_table(
+        &self,
+        setup: &Setup<'_>,
+        proposals: &Proposals<'_>,
+        (cells, groups): (&CellSet, &Groups),
+        cx: &StepCx<'_>,
+    ) -> Result<Told> {
+        let strongest = self.strongest(self.top_per_cell.unwrap_or(TOP_PER_CELL));
+        let mut summary = Summary::begin(setup, (cells, groups), strongest, &cx.path(SUMMARY))?;
+        proposals.each_part(setup, cells, &mut summary)?;
+        let (rows, genes, ranked) = summary.finish(&cx.path(CELLS))?;
+        Ok(Told { rows, genes, ranked })
+    }
+
+    /// The strongest knockouts of a cell, by the impact for people.
+    fn strongest(&self, count: u64) -> Strongest {
+        let shown = self.shown();
+        Strongest::new(count as usize, shown, self.impacts[shown].strongest() == "lowest")
+    }
+
+    /// Whether it says how impacts are kept, which only screens of cells have to.
+    pub fn says_what_is_kept(&self) -> bool {
+        self.table.is_some() || self.top_per_cell.is_some()
     }
 
     /// Whether it says what impacts are.
@@ -249,8 +346,8 @@ impl Screen {
     }
 
     /// Whether screen.h5ad is written. It is made in memory: when that does not suffice, it is said before the screen.
-    fn with_h5ad(&self, cells: &CellSet, cx: &StepCx<'_>) -> Result<bool> {
-        if !self.h5ad {
+    fn with_h5ad(&self, has_table: bool, cells: &CellSet, cx: &StepCx<'_>) -> Result<bool> {
+        if !(self.h5ad && has_table) {
             return Ok(false);
         }
         let values = cells.nnz()?;
@@ -345,6 +442,11 @@ pub struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
+    /// What the impacts are, for the manifest and the report.
+    fn described(&self) -> Vec<Json> {
+        self.measures.iter().zip(&self.screen.impacts).map(|(m, impact)| m.describe(impact)).collect()
+    }
+
     /// With these cells, which have the model's genes.
     pub fn shot<'b>(&self, cells: &'b Cells) -> Shot<'b>
     where

@@ -45,7 +45,22 @@ impl GeneSummary {
             rank: 0,
         }
     }
+
+    /// With its impacts: their mean and its interval, and what a quantile of them is.
+    pub fn with_impacts(
+        whose: (&str, &str),
+        gene: u32,
+        known: &Presence,
+        ((mean, interval), quantile): (MeanInterval, impl Fn(f64) -> f64),
+    ) -> Self {
+        Self { mean, interval, quantiles: QUANTILES.map(quantile), ..Self::of(whose, gene, known) }
+    }
 }
+
+/// A mean, and the ends of its interval.
+type MeanInterval = (f64, (f64, f64));
+
+const QUANTILES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 
 /// The group of all cells.
 const ALL: &str = "all";
@@ -91,7 +106,7 @@ pub fn groups_of(cells: &Cells, annotation: Option<&str>) -> Result<Vec<Group>> 
 
 /// Which genes the cells of a group express.
 #[derive(Clone)]
-struct Presence {
+pub struct Presence {
     /// Number of cells.
     size: usize,
     /// Of each gene the cells that express it, and the sum of its shares in them.
@@ -99,7 +114,8 @@ struct Presence {
 }
 
 impl Presence {
-    fn of_groups(cells: &CellSet, groups: &Groups) -> Result<Vec<Self>> {
+    /// Of each group.
+    pub fn of_groups(cells: &CellSet, groups: &Groups) -> Result<Vec<Self>> {
         let none = Self { size: 0, expressing: vec![(0, 0.0); cells.n_genes()] };
         let mut all = vec![none; groups.names.len()];
         cells.each_matrix(&mut |start, x| {
@@ -166,15 +182,12 @@ impl<'g> Gathered<'g> {
         for (group, name) in self.groups.names.iter().enumerate() {
             for (column, metric) in table.columns.iter().enumerate() {
                 let one = |at: usize| {
-                    let impacts = self.of(column, at, group);
-                    let gene = (self.genes.start + at) as u32;
-                    let (mean, interval) = mean_interval(&impacts);
-                    (!impacts.is_empty()).then(|| GeneSummary {
-                        mean,
-                        interval,
-                        quantiles: quantiles(impacts),
-                        ..GeneSummary::of((name, metric), gene, &known[group])
-                    })
+                    let mut impacts = self.of(column, at, group);
+                    let (gene, mean) = ((self.genes.start + at) as u32, mean_interval(&impacts));
+                    impacts.sort_by(f64::total_cmp);
+                    let of = (mean, |q| quantile(&impacts, q));
+                    let whose = (name.as_str(), metric.as_str());
+                    (!impacts.is_empty()).then(|| GeneSummary::with_impacts(whose, gene, &known[group], of))
                 };
                 out[group][column].extend((0..self.genes.len()).filter_map(one));
             }
@@ -256,7 +269,7 @@ pub fn of_population(
 }
 
 /// The strongest first, each with its rank; ties by gene.
-fn ranked(mut genes: Vec<GeneSummary>, lowest_first: bool) -> Vec<GeneSummary> {
+pub fn ranked(mut genes: Vec<GeneSummary>, lowest_first: bool) -> Vec<GeneSummary> {
     let strength = |g: &GeneSummary| if lowest_first { -g.mean } else { g.mean };
     genes.sort_by(|a, b| strength(b).total_cmp(&strength(a)).then(a.gene.cmp(&b.gene)));
     genes.iter_mut().enumerate().for_each(|(i, g)| g.rank = i + 1);
@@ -272,16 +285,16 @@ pub fn mean_interval(values: &[f64]) -> (f64, (f64, f64)) {
     (mean, (mean - half, mean + half))
 }
 
-fn quantiles(mut values: Vec<f64>) -> [f64; 5] {
-    values.sort_by(f64::total_cmp);
-    [0.05, 0.25, 0.5, 0.75, 0.95].map(|q| quantile(&values, q))
-}
-
 /// A quantile of sorted values, between neighbours by their distance (numpy's default).
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    quantile_of(sorted.len(), q, |rank| sorted[rank])
+}
+
+/// The same of `n` values of which `value` knows the one of each rank.
+pub fn quantile_of(n: usize, q: f64, value: impl Fn(usize) -> f64) -> f64 {
+    let Some(last) = n.checked_sub(1) else { return f64::NAN };
     let at = q * last as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    let (low, high) = (value(at.floor() as usize), value(at.ceil() as usize));
     low + (high - low) * at.fract()
 }
 

@@ -9,7 +9,7 @@ use lacuna_abi::MatRef;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Cells that a strategy is asked about at once.
@@ -32,7 +32,32 @@ pub enum Proposals<'a> {
     All(Knockouts),
 }
 
-impl Proposals<'_> {
+impl<'a> Proposals<'a> {
+    /// Those of a strategy; one that looks at all cells gets all of them, which are held then.
+    pub fn of(setup: &Setup<'_>, cells: &CellSet, strategy: &'a Strategy) -> Result<Self> {
+        if super::by_blocks(&setup.screen.knockouts) {
+            return Ok(Self::ByBlocks(strategy));
+        }
+        Ok(Self::All(all_rounds(&setup.shot(&*cells.load()?), strategy)?))
+    }
+
+    /// Whether there are more knockouts than this.
+    pub fn are_more_than(&self, most: usize, setup: &Setup<'_>, cells: &CellSet) -> Result<bool> {
+        if let Self::All(all) = self {
+            return Ok(all.len() > most);
+        }
+        let (mut window, mut count) = (Window::of(cells), 0);
+        for block in blocks(cells.len(), CELLS_AT_ONCE) {
+            window.reach(block.end)?;
+            count += self.within(setup, &window, block.clone())?.len();
+            if count > most {
+                return Ok(true);
+            }
+            window.release(block.end);
+        }
+        Ok(false)
+    }
+
     /// The knockouts in some cells, which are in the window; cells by their numbers in the set.
     pub fn within(&self, setup: &Setup<'_>, window: &Window<'_>, cells: Range<usize>) -> Result<Knockouts> {
         let strategy = match self {
@@ -44,6 +69,9 @@ impl Proposals<'_> {
         };
         let (none, mut found) = (Knockouts::default(), Knockouts::default());
         for block in blocks(cells.len(), CELLS_AT_ONCE) {
+            if setup.host.cancelled() {
+                return Err(Cancelled.into());
+            }
             let first = cells.start + block.start;
             let asked = window.select(first..first + block.len());
             let proposed = setup.shot(&asked).proposed(strategy, &asked, (0, &none, &[]))?;
@@ -51,42 +79,46 @@ impl Proposals<'_> {
         }
         Ok(found)
     }
-}
 
-/// Writes the parts and, last, the manifest. Parts that are there already are kept.
-pub fn write_parts<'s>(
-    setup: &Setup<'_>,
-    cells: &CellSet,
-    strategy: &'s Strategy,
-    dir: &Path,
-) -> Result<(Json, Proposals<'s>)> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let mut writer = Parts { setup, cells, dir, parts: vec![], rows: 0 };
-    let mut window = Window::of(cells);
-    if super::by_blocks(&setup.screen.knockouts) {
-        let proposals = Proposals::ByBlocks(strategy);
-        let (mut pending, mut first) = (Knockouts::default(), 0);
+    /// Hands over all knockouts in parts that end between cells, and with each the cells that it is about.
+    pub fn each_part(&self, setup: &Setup<'_>, cells: &CellSet, sink: &mut dyn Sink) -> Result<()> {
+        let mut window = Window::of(cells);
+        if let Self::All(all) = self {
+            return part_rows(all, sink.rows_of_a_part()).into_iter().try_for_each(|rows| {
+                let progress = (rows.start as u64, all.len() as u64);
+                sink.write(all.select(rows), &window, progress)
+            });
+        }
+        let (mut pending, mut first, mut written) = (Knockouts::default(), 0, 0);
         for block in blocks(cells.len(), CELLS_AT_ONCE) {
             window.reach(block.end)?;
-            pending.append(&proposals.within(setup, &window, block.clone())?);
-            if pending.len() >= ROWS_OF_A_PART || block.end - first >= CELLS_OF_A_PART {
-                // As many for each cell to come as for those so far.
-                let so_far = (writer.rows + pending.len()) as u64;
-                let total = so_far * cells.len() as u64 / block.end as u64;
-                writer.write(std::mem::take(&mut pending), &window, total)?;
-                window.release(block.end);
-                first = block.end;
+            pending.append(&self.within(setup, &window, block.clone())?);
+            let is_full = pending.len() >= sink.rows_of_a_part() || block.end - first >= CELLS_OF_A_PART;
+            if !(is_full || block.end == cells.len()) {
+                continue;
             }
+            if !pending.is_empty() {
+                let rows = pending.len() as u64;
+                // As many for each cell to come as for those so far.
+                let total = (written + rows) * cells.len() as u64 / block.end as u64;
+                sink.write(std::mem::take(&mut pending), &window, (written, total))?;
+                written += rows;
+            }
+            window.release(block.end);
+            first = block.end;
         }
-        let total = (writer.rows + pending.len()) as u64;
-        writer.write(pending, &window, total)?;
-        return Ok((writer.finish()?, proposals));
+        Ok(())
     }
-    let all = all_rounds(&setup.shot(window.cells()), strategy)?;
-    for rows in part_rows(&all) {
-        writer.write(all.select(rows), &window, all.len() as u64)?;
-    }
-    Ok((writer.finish()?, Proposals::All(all)))
+}
+
+/// What takes the knockouts of a screen, part by part.
+pub trait Sink {
+    /// A part is closed behind so many rows.
+    fn rows_of_a_part(&self) -> usize;
+
+    /// Computes the impacts of a part, whose cells are in the window, unless an earlier run has done so; `progress` is
+    /// how many rows were before, and how many there will be.
+    fn write(&mut self, knockouts: Knockouts, window: &Window<'_>, progress: (u64, u64)) -> Result<()>;
 }
 
 /// 0..n in pieces of this size.
@@ -95,11 +127,11 @@ pub fn blocks(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// Rows cut between cells.
-fn part_rows(all: &Knockouts) -> Vec<Range<usize>> {
+fn part_rows(all: &Knockouts, most: usize) -> Vec<Range<usize>> {
     let mut parts = vec![];
     let mut start = 0;
     for (_, run) in all.by_cell() {
-        if run.end - start >= ROWS_OF_A_PART {
+        if run.end - start >= most {
             parts.push(start..run.end);
             start = run.end;
         }
@@ -125,21 +157,20 @@ fn all_rounds(shot: &Shot<'_>, strategy: &Strategy) -> Result<Knockouts> {
     Ok(all.sorted())
 }
 
-struct Parts<'a> {
+/// Writes the table of all impacts in parts, and last its manifest. Parts that are there already are kept.
+pub struct Parts<'a> {
     setup: &'a Setup<'a>,
     cells: &'a CellSet,
-    dir: &'a Path,
+    dir: PathBuf,
     parts: Vec<Json>,
-    /// Rows of these parts.
-    rows: usize,
 }
 
-impl Parts<'_> {
-    /// Writes a part, whose cells are in the window; `total` is how many rows there will be.
-    fn write(&mut self, knockouts: Knockouts, window: &Window<'_>, total: u64) -> Result<()> {
-        if knockouts.is_empty() {
-            return Ok(());
-        }
+impl Sink for Parts<'_> {
+    fn rows_of_a_part(&self) -> usize {
+        ROWS_OF_A_PART
+    }
+
+    fn write(&mut self, knockouts: Knockouts, window: &Window<'_>, progress: (u64, u64)) -> Result<()> {
         let file = format!("part-{:06}.parquet", self.parts.len());
         let path = self.dir.join(&file);
         let name = |i: usize| &self.cells.obs().names[knockouts.cell[i] as usize];
@@ -147,16 +178,26 @@ impl Parts<'_> {
         self.parts
             .push(json!({ "file": file, "rows": rows, "first_cell": name(0), "last_cell": name(rows - 1) }));
         // Parts appear whole: what is there is done work of a run that was killed.
-        if !path.exists() {
-            self.compute(knockouts, &path, window, total)?;
-        }
-        self.rows += rows;
-        Ok(())
+        if path.exists() { Ok(()) } else { self.compute(knockouts, &path, window, progress) }
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// In a folder.
+    pub fn begin(setup: &'a Setup<'a>, cells: &'a CellSet, dir: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(Self { setup, cells, dir: dir.to_path_buf(), parts: vec![] })
     }
 
-    fn compute(&self, knockouts: Knockouts, path: &Path, window: &Window<'_>, total: u64) -> Result<()> {
+    fn compute(
+        &self,
+        knockouts: Knockouts,
+        path: &Path,
+        window: &Window<'_>,
+        (before, total): (u64, u64),
+    ) -> Result<()> {
         let (host, start) = (self.setup.host, window.start() as u64);
-        let progress = |done: usize| host.progress((self.rows + done) as u64, total, "knockouts");
+        let progress = |done: usize| host.progress(before + done as u64, total, "knockouts");
         let here = knockouts.renumbered(|cell| cell - start);
         let impacts = compute(&self.setup.shot(window.cells()), &here, &progress)?;
         let measures = self.setup.measures.iter().zip(&impacts);
@@ -166,18 +207,16 @@ impl Parts<'_> {
         super::table::write_knockouts(path, &here.renumbered(|cell| cell + start), &columns, names)
     }
 
-    fn finish(self) -> Result<Json> {
+    /// Writes the manifest.
+    pub fn finish(self) -> Result<()> {
         let screen = self.setup.screen;
-        let pairs = self.setup.measures.iter().zip(&screen.impacts);
-        let impacts: Json = pairs.map(|(measure, impact)| measure.describe(impact)).collect();
         let rows: u64 = self.parts.iter().filter_map(|p| p["rows"].as_u64()).sum();
         let manifest = json!({
-            "format": 1, "rows": rows, "impacts": impacts, "anchor": screen.anchor,
+            "format": 1, "rows": rows, "impacts": self.setup.described(), "anchor": screen.anchor,
             "knockouts": screen.knockouts.describe(), "model": self.setup.model.fitted.name(),
             "parts": self.parts,
         });
-        crate::run::write_atomically(&self.dir.join("manifest.json"), &json_bytes(&manifest)?)?;
-        Ok(manifest)
+        crate::run::write_atomically(&self.dir.join("manifest.json"), &json_bytes(&manifest)?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::ImpactTable;
 use crate::data::{Frame, Knockouts};
+use anyhow::Result;
 use std::collections::HashMap;
 
 /// A knockout, whatever the cell.
@@ -68,6 +69,38 @@ impl Tally {
                 sum.sum += f64::from(value);
             }
         }
+    }
+
+    /// All sums as numbers, from which [`restored`](Self::restored) makes them again; those of several genes by these.
+    pub fn numbers(&self) -> Vec<u64> {
+        let of = |sum: &Sum| [sum.rows, u64::from(sum.values), sum.sum.to_bits()];
+        let mut out: Vec<u64> = self.singles.iter().flat_map(of).collect();
+        let mut others: Vec<(&Identity, &Sum)> = self.others.iter().collect();
+        others.sort_unstable_by_key(|(identity, _)| *identity);
+        out.push(others.len() as u64);
+        for ((genes, levels), sum) in others {
+            out.push(genes.len() as u64);
+            out.extend(genes.iter().chain(levels).map(|&n| u64::from(n)));
+            out.extend(of(sum));
+        }
+        out
+    }
+
+    /// The sums that these numbers are of.
+    pub fn restored(mut self, next: &mut dyn FnMut() -> Result<u64>) -> Result<Self> {
+        fn sum(next: &mut dyn FnMut() -> Result<u64>) -> Result<Sum> {
+            Ok(Sum { rows: next()?, values: next()? as u32, sum: f64::from_bits(next()?) })
+        }
+        for single in &mut self.singles {
+            *single = sum(next)?;
+        }
+        for _ in 0..next()? {
+            let n = next()?;
+            let mut list = || (0..n).map(|_| next().map(|n| n as u32)).collect::<Result<Vec<u32>>>();
+            let identity = (list()?, list()?);
+            self.others.insert(identity, sum(next)?);
+        }
+        Ok(self)
     }
 
     /// In how many rows each gene is knocked out alone.

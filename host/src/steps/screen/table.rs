@@ -2,7 +2,7 @@
 
 use super::population::POPULATION;
 use crate::data::{Cells, Csr, Frame, Knockouts};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
@@ -121,8 +121,12 @@ impl StoredTable {
     /// Reads what a screen's manifest says.
     pub fn open(dir: &Path) -> Result<Self> {
         let place = || format!("cannot read {}", dir.display());
-        let manifest: Json =
-            serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).with_context(place)?)?;
+        let path = dir.join("manifest.json");
+        ensure!(
+            path.exists(),
+            "the screen has kept no table of all its knockouts: write `table = true` there"
+        );
+        let manifest: Json = serde_json::from_slice(&std::fs::read(path).with_context(place)?)?;
         let listed = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
         let text = |value: &Json| value.as_str().map(String::from);
         Ok(Self {
@@ -134,15 +138,6 @@ impl StoredTable {
         })
     }
 
-    /// No rows yet.
-    fn empty(&self) -> ImpactTable {
-        ImpactTable {
-            knockouts: Knockouts::default(),
-            columns: self.columns.clone(),
-            values: vec![vec![]; self.columns.len()],
-        }
-    }
-
     /// Hands over the parts in order; cells and genes are those of these frames.
     pub fn each_part(
         &self,
@@ -151,7 +146,7 @@ impl StoredTable {
     ) -> Result<()> {
         let (obs, var) = (obs.index(), var.index());
         for file in &self.files {
-            let (path, mut part) = (self.dir.join(file), self.empty());
+            let (path, mut part) = (self.dir.join(file), ImpactTable::empty(&self.columns));
             part.read_part(&path, &obs, &var).with_context(|| format!("cannot read {}", path.display()))?;
             each(part)?;
         }
@@ -187,6 +182,12 @@ impl StoredTable {
 }
 
 impl ImpactTable {
+    /// No rows yet.
+    pub fn empty(columns: &[String]) -> Self {
+        let (columns, values) = (columns.to_vec(), vec![vec![]; columns.len()]);
+        Self { knockouts: Knockouts::default(), columns, values }
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.knockouts.len()
@@ -195,7 +196,7 @@ impl ImpactTable {
     /// Reads all parts of a screen of these cells.
     pub fn read(dir: &Path, cells: &Cells) -> Result<Self> {
         let stored = StoredTable::open(dir)?;
-        let mut table = stored.empty();
+        let mut table = Self::empty(&stored.columns);
         stored.each_part((&cells.obs, &cells.var), &mut |part| {
             table.knockouts.append(&part.knockouts);
             table.values.iter_mut().zip(part.values).for_each(|(all, more)| all.extend(more));
