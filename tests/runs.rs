@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Every kind of step, small.
-const WHOLE: &str = r#"
+pub const WHOLE: &str = r#"
 format = 1
 name = "whole"
 seed = 5
@@ -121,7 +121,7 @@ knockouts = "each-expressed-gene"
 impact = "bray-curtis"
 "#;
 
-fn run_into(project: &Path, dir: &Path, more: &[&str]) {
+pub fn run_into(project: &Path, dir: &Path, more: &[&str]) {
     succeed(lacuna(&["run", "--quiet"]).arg(project).arg("--run-dir").arg(dir).args(more).output().unwrap());
 }
 
@@ -150,7 +150,7 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn assert_same(one: &Path, other: &Path) {
+pub fn assert_same(one: &Path, other: &Path) {
     let (one, other) = (contents(one), contents(other));
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
     for (name, bytes) in &one {
@@ -403,7 +403,7 @@ from = ["screen", "mapping"]
     assert!(scores.contains("model [B cell]") && !scores.contains("T/NK"), "{scores}");
 }
 
-fn run_of(project: &Path, dir: &Path) -> Command {
+pub fn run_of(project: &Path, dir: &Path) -> Command {
     let mut command = lacuna(&["run"]);
     command.arg(project).arg("--run-dir").arg(dir);
     command
@@ -426,7 +426,7 @@ fn spawn_until(command: &mut Command, line: &str) -> Child {
     panic!("the run ended ({ended}) without `{line}`: {said:?}");
 }
 
-fn wait_for(what: &str, ready: impl Fn() -> bool) {
+pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
     for _ in 0..6000 {
         if ready() {
             return;

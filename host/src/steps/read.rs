@@ -76,6 +76,11 @@ impl Read {
         };
         let opened = formats::open(&self.path, &options, cx.limits())?;
         let file = &self.shown;
+        if let CellSet::Stored(_) = opened.cells {
+            tracing::info!(
+                "{file} is read in blocks of rows: held, it would take more than an eighth of `memory`"
+            );
+        }
         opened.warnings.iter().for_each(|warning| cx.services.warn(warning.clone()));
         ensure!(!opened.cells.is_empty(), "{file} has no cells");
         ensure!(opened.cells.n_genes() > 0, "{file} has no genes");

@@ -17,7 +17,7 @@ const CELLS_AT_ONCE: usize = 64;
 /// A part is closed at the first such block boundary behind this many rows.
 const ROWS_OF_A_PART: usize = 1 << 17;
 /// A part is closed at the first such block boundary behind this many cells, too: these are held.
-const CELLS_OF_A_PART: usize = 1 << 14;
+const CELLS_OF_A_PART: usize = 1 << 12;
 /// Rows that are predicted at once, and values of them.
 const ROWS_AT_ONCE: usize = 512;
 const VALUES_AT_ONCE: usize = 1 << 22;
