@@ -239,7 +239,7 @@ fn genes_agree(with: &Path, without: &Path) {
 #[test]
 fn what_does_not_fit_says_how_large_it_is_and_what_to_do() {
     let project = project(&BLOCKS.replace("train = \"few\"", "train = \"chosen\""));
-    write_cells(&project, 4000, 120, 0.5);
+    write_cells(&project, 6000, 120, 0.5);
     let dir = tempfile::tempdir().unwrap();
     let said = fail(run_of(project.path(), dir.path()).args(["--memory", "1MB"]).output().unwrap(), 1);
     for part in ["cells × 61 genes under `train`", "more than half of `memory`, 1.0 MB", "at_most", "`split`"]
