@@ -24,9 +24,9 @@ path = "cells.h5ad"
 [steps.chosen]
 use = "prepare"
 from = "cells"
-where = { n_genes = { min = 20 } }
+where = { n_genes = { min = 12 } }
 not = { cell_type = "type 3" }
-genes = { min_cells = 0.05, highly_variable = 60, always = ["g3", "g5", "g7", "g8"] }
+genes = { min_cells = 0.05, highly_variable = 30, always = ["g3", "g5", "g7", "g8"] }
 close = "library"
 
 [steps.few]
@@ -136,15 +136,20 @@ fn stays(project: &TempDir, memory: &str) -> bool {
 #[test]
 fn stored_and_held_cells_give_the_same_bytes() {
     let project = project(BLOCKS);
-    write_cells(&project, 1200, 120, 0.5);
-    assert!(stays(&project, "2 MB") && !stays(&project, "1 GB"));
+    // Several parts of cells in each screen, and several blocks in each part.
+    write_cells(&project, 24_000, 40, 0.5);
+    assert!(stays(&project, "16 MB") && !stays(&project, "1 GB"));
     let held = tempfile::tempdir().unwrap();
     run_into(project.path(), held.path(), &["--memory", "1GB"]);
     for threads in ["1", "2"] {
         let stored = tempfile::tempdir().unwrap();
-        run_into(project.path(), stored.path(), &["--memory", "2MB", "--threads", threads]);
+        run_into(project.path(), stored.path(), &["--memory", "16MB", "--threads", threads]);
         assert_same(held.path(), stored.path());
     }
+    let drawn = std::fs::read(held.path().join("steps/few/prepare.json")).unwrap();
+    let drawn: Json = serde_json::from_slice(&drawn).unwrap();
+    assert_eq!(drawn["cells"], 200);
+    assert!(drawn["cells_before"].as_u64().unwrap() > 10_000, "{drawn}");
 }
 
 fn parts(keys: &str, genes: usize) -> String {
@@ -239,10 +244,10 @@ fn genes_agree(with: &Path, without: &Path) {
 #[test]
 fn what_does_not_fit_says_how_large_it_is_and_what_to_do() {
     let project = project(&BLOCKS.replace("train = \"few\"", "train = \"chosen\""));
-    write_cells(&project, 6000, 120, 0.5);
+    write_cells(&project, 12_000, 120, 0.5);
     let dir = tempfile::tempdir().unwrap();
     let said = fail(run_of(project.path(), dir.path()).args(["--memory", "1MB"]).output().unwrap(), 1);
-    for part in ["cells × 61 genes under `train`", "more than half of `memory`, 1.0 MB", "at_most", "`split`"]
+    for part in ["cells × 31 genes under `train`", "more than half of `memory`, 1.0 MB", "at_most", "`split`"]
     {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -272,8 +277,7 @@ fn peak(cells: usize) -> Option<(f64, f64)> {
     let file = project.path().join("cells.h5ad");
     let (cells, genes) = (cells.to_string(), genes.to_string());
     let arguments = ["--cells", &cells, "--genes", &genes, "--expressed", "600", "--compression", "none"];
-    let arguments: Vec<&Path> =
-        std::iter::once(file.as_path()).chain(arguments.map(|a| Path::new(a))).collect();
+    let arguments: Vec<&Path> = std::iter::once(file.as_path()).chain(arguments.map(Path::new)).collect();
     run_python("make_cells.py", &arguments)?;
     let dir = tempfile::tempdir().unwrap();
     let mut run = run_of(project.path(), dir.path());

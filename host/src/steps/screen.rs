@@ -22,7 +22,7 @@ use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, PortType, Value};
 use crate::plugin::{Answers, Kind, Levels, Metric, Scope, Services, Shape, Strategy, is_name};
 use crate::run::{Outputs, StepCx, json_bytes};
 use anyhow::{Result, bail, ensure};
-use genes::{GeneSummary, Groups};
+use genes::{GeneSummary, Subjects};
 use impacts::Proposals;
 use ranking::Ranked;
 use serde_json::{Value as Json, json};
@@ -178,20 +178,25 @@ impl Screen {
         }
         let (measures, strategy) = (self.measures(&cx.services)?, self.strategy(&cx.services)?);
         let setup = Setup { screen: self, model: &model, measures: &measures, host: &cx.services };
-        let groups = Groups::of(cells.obs(), self.groups.as_deref())?;
+        let subjects = Subjects::of(&cells, self.groups.as_deref())?;
         let proposals = Proposals::of(&setup, &cells, &strategy)?;
         let has_table = self.has_table(&proposals, &setup, &cells)?;
-        let with_h5ad = self.with_h5ad(has_table, &cells, cx)?;
+        let with_h5ad = self.with_h5ad(has_table, &subjects, cx)?;
         let told = match has_table {
-            true => self.with_table(&setup, &proposals, (&cells, &groups), cx)?,
-            false => self.without_table(&setup, &proposals, (&cells, &groups), cx)?,
+            true => self.with_table(&setup, &proposals, &subjects, cx)?,
+            false => self.without_table(&setup, &proposals, &subjects, cx)?,
         };
         if told.rows == 0 {
             cx.services.warn(format!("{} proposed no knockout in these cells", self.knockouts.full_name()));
         }
         cx.write("genes.csv", &genes::write_csv(&told.genes, cells.var())?)?;
         let chosen = self.effects_of(told.ranked, cells.var(), &cx.services)?;
-        let asked = effects::Asked { cells: &cells, proposals: &proposals, chosen: &chosen, groups: &groups };
+        let asked = effects::Asked {
+            cells: &cells,
+            proposals: &proposals,
+            chosen: &chosen,
+            groups: &subjects.groups,
+        };
         effects::write(&setup, &asked, cx.memory(), &cx.path("effects.parquet"))?;
         if with_h5ad {
             self.write_h5ad(&StoredTable::open(&cx.path(IMPACTS))?, &cells, cx)?;
@@ -232,9 +237,10 @@ impl Screen {
         &self,
         setup: &Setup<'_>,
         proposals: &Proposals<'_>,
-        (cells, groups): (&CellSet, &Groups),
+        subjects: &Subjects<'_>,
         cx: &StepCx<'_>,
     ) -> Result<Told> {
+        let cells = subjects.cells;
         let mut parts = impacts::Parts::begin(setup, cells, &cx.path(IMPACTS))?;
         proposals.each_part(setup, cells, &mut parts)?;
         parts.finish()?;
@@ -246,7 +252,7 @@ impl Screen {
             table.each_part(frames, &mut |part| strongest.add(&part, frames, &mut file))?;
             file.finish()?;
         }
-        let (genes, ranked) = genes::summarise(&table, cells, groups, (self.shown(), cx.memory()))?;
+        let (genes, ranked) = genes::summarise(&table, subjects, (self.shown(), cx.memory()))?;
         Ok(Told { rows: table.rows, genes, ranked })
     }
 
@@ -255,12 +261,12 @@ impl Screen {
         &self,
         setup: &Setup<'_>,
         proposals: &Proposals<'_>,
-        (cells, groups): (&CellSet, &Groups),
+        subjects: &Subjects<'_>,
         cx: &StepCx<'_>,
     ) -> Result<Told> {
         let strongest = self.strongest(self.top_per_cell.unwrap_or(TOP_PER_CELL));
-        let mut summary = Summary::begin(setup, (cells, groups), strongest, &cx.path(SUMMARY))?;
-        proposals.each_part(setup, cells, &mut summary)?;
+        let mut summary = Summary::begin(setup, subjects, strongest, &cx.path(SUMMARY))?;
+        proposals.each_part(setup, subjects.cells, &mut summary)?;
         let (rows, genes, ranked) = summary.finish(&cx.path(CELLS))?;
         Ok(Told { rows, genes, ranked })
     }
@@ -346,11 +352,11 @@ impl Screen {
     }
 
     /// Whether screen.h5ad is written. It is made in memory: when that does not suffice, it is said before the screen.
-    fn with_h5ad(&self, has_table: bool, cells: &CellSet, cx: &StepCx<'_>) -> Result<bool> {
+    fn with_h5ad(&self, has_table: bool, subjects: &Subjects<'_>, cx: &StepCx<'_>) -> Result<bool> {
         if !(self.h5ad && has_table) {
             return Ok(false);
         }
-        let values = cells.nnz()?;
+        let values = subjects.values();
         if values > MOST_STORED {
             cx.services.warn(format!(
                 "screen.h5ad is not written: the cells have {values} values, more than {MOST_STORED}; impacts/ has all \
@@ -360,7 +366,7 @@ impl Screen {
         }
         let (bytes, memory) = (values as u64 * BYTES_OF_H5AD, cx.memory());
         ensure!(
-            matches!(cells, CellSet::Held(_)) || bytes <= memory,
+            matches!(subjects.cells, CellSet::Held(_)) || bytes <= memory,
             "screen.h5ad is made in memory and takes {} for X alone, more than `memory`, {}: leave it out \
              (`h5ad = false`), screen fewer cells, or give a larger `memory`",
             crate::memory::shown(bytes),

@@ -104,6 +104,35 @@ pub fn groups_of(cells: &Cells, annotation: Option<&str>) -> Result<Vec<Group>> 
     Ok(groups.names.into_iter().zip(members).collect())
 }
 
+/// The cells of a screen, and what is known of them before any impact.
+pub struct Subjects<'a> {
+    /// With the model's genes.
+    pub cells: &'a CellSet,
+    /// The groups that are told of.
+    pub groups: Groups,
+    /// Of each group.
+    known: Vec<Presence>,
+}
+
+impl<'a> Subjects<'a> {
+    /// These cells, grouped by an annotation if there is one. Goes through their values once.
+    pub fn of(cells: &'a CellSet, annotation: Option<&str>) -> Result<Self> {
+        let groups = Groups::of(cells.obs(), annotation)?;
+        let known = Presence::of_groups(cells, &groups)?;
+        Ok(Self { cells, groups, known })
+    }
+
+    /// Number of stored values.
+    pub fn values(&self) -> usize {
+        self.known[0].expressing.iter().map(|(cells, _)| cells).sum()
+    }
+
+    /// What is known of a group.
+    pub fn known(&self, group: usize) -> &Presence {
+        &self.known[group]
+    }
+}
+
 /// Which genes the cells of a group express.
 #[derive(Clone)]
 pub struct Presence {
@@ -114,8 +143,7 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Of each group.
-    pub fn of_groups(cells: &CellSet, groups: &Groups) -> Result<Vec<Self>> {
+    fn of_groups(cells: &CellSet, groups: &Groups) -> Result<Vec<Self>> {
         let none = Self { size: 0, expressing: vec![(0, 0.0); cells.n_genes()] };
         let mut all = vec![none; groups.names.len()];
         cells.each_matrix(&mut |start, x| {
@@ -178,7 +206,7 @@ impl<'g> Gathered<'g> {
     }
 
     /// What there is to say of these genes: by group, then column.
-    fn tell(&self, table: &StoredTable, known: &[Presence], out: &mut [Vec<Vec<GeneSummary>>]) {
+    fn tell(&self, table: &StoredTable, subjects: &Subjects<'_>, out: &mut [Vec<Vec<GeneSummary>>]) {
         for (group, name) in self.groups.names.iter().enumerate() {
             for (column, metric) in table.columns.iter().enumerate() {
                 let one = |at: usize| {
@@ -187,7 +215,8 @@ impl<'g> Gathered<'g> {
                     impacts.sort_by(f64::total_cmp);
                     let of = (mean, |q| quantile(&impacts, q));
                     let whose = (name.as_str(), metric.as_str());
-                    (!impacts.is_empty()).then(|| GeneSummary::with_impacts(whose, gene, &known[group], of))
+                    (!impacts.is_empty())
+                        .then(|| GeneSummary::with_impacts(whose, gene, subjects.known(group), of))
                 };
                 out[group][column].extend((0..self.genes.len()).filter_map(one));
             }
@@ -201,12 +230,11 @@ impl<'g> Gathered<'g> {
 /// the memory, else the table is read once for each range of genes that does.
 pub fn summarise(
     table: &StoredTable,
-    cells: &CellSet,
-    groups: &Groups,
+    subjects: &Subjects<'_>,
     (column, memory): (usize, u64),
 ) -> Result<(Vec<GeneSummary>, Vec<Ranked>)> {
+    let Subjects { cells, groups, .. } = subjects;
     let frames = (cells.obs(), cells.var());
-    let known = Presence::of_groups(cells, groups)?;
     // Lists grow by doubling.
     let bytes_of_row = 8 * (table.columns.len() + usize::from(groups.of.is_some())) as u64;
     let most = memory / 4 / bytes_of_row.max(1);
@@ -220,7 +248,7 @@ pub fn summarise(
         gathered.add(&part);
         Ok(())
     })?;
-    gathered.tell(table, &known, &mut out);
+    gathered.tell(table, subjects, &mut out);
     if !at_once {
         for genes in ranges(&tally.rows_of_singles(), most) {
             let mut gathered = Gathered::new(genes, table.columns.len(), groups);
@@ -228,7 +256,7 @@ pub fn summarise(
                 gathered.add(&part);
                 Ok(())
             })?;
-            gathered.tell(table, &known, &mut out);
+            gathered.tell(table, subjects, &mut out);
         }
     }
     let by_column = |of_group: Vec<Vec<GeneSummary>>| {
@@ -380,6 +408,6 @@ mod tests {
     #[test]
     fn ranges_hold_as_many_rows_as_are_allowed() {
         assert_eq!(ranges(&[3, 3, 3, 9, 1, 0], 6), [0..2, 2..3, 3..4, 4..6]);
-        assert_eq!(ranges(&[1, 1], 100), [0..2]);
+        assert_eq!(ranges(&[1, 1], 100), vec![Range { start: 0, end: 2 }]);
     }
 }

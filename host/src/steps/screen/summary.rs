@@ -3,12 +3,12 @@
 //! Finished parts leave the state so far and the strongest knockouts of their cells in a folder, which goes when the
 //! screen is done; a killed screen goes on from there.
 
-use super::genes::{GeneSummary, Groups, Presence, quantile_of};
+use super::genes::{GeneSummary, Subjects, quantile_of};
 use super::impacts::{Sink, compute};
 use super::ranking::{Ranked, Tally};
 use super::strongest::Strongest;
 use super::{ImpactTable, Setup};
-use crate::data::{CellSet, Knockouts, Window};
+use crate::data::{Knockouts, Window};
 use crate::run::write_atomically;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
@@ -105,8 +105,7 @@ struct State {
 /// Keeps what is told of a screen.
 pub struct Summary<'a> {
     setup: &'a Setup<'a>,
-    cells: &'a CellSet,
-    groups: &'a Groups,
+    subjects: &'a Subjects<'a>,
     strongest: Strongest,
     dir: PathBuf,
     columns: Vec<String>,
@@ -120,7 +119,7 @@ impl<'a> Summary<'a> {
     /// Begins, or goes on where a killed run left the folder.
     pub fn begin(
         setup: &'a Setup<'a>,
-        (cells, groups): (&'a CellSet, &'a Groups),
+        subjects: &'a Subjects<'a>,
         strongest: Strongest,
         dir: &Path,
     ) -> Result<Self> {
@@ -128,24 +127,27 @@ impl<'a> Summary<'a> {
         let lowest_first: Vec<bool> =
             setup.screen.impacts.iter().map(|impact| impact.strongest() == "lowest").collect();
         let columns: Vec<String> = setup.measures.iter().map(|measure| measure.column.clone()).collect();
-        let tally = Tally::new(strongest.column(), lowest_first[strongest.column()], cells.n_genes());
-        let genes = vec![Moments::default(); columns.len() * groups.names.len() * cells.n_genes()];
+        let genes = subjects.cells.n_genes();
+        let tally = Tally::new(strongest.column(), lowest_first[strongest.column()], genes);
+        let genes = vec![Moments::default(); columns.len() * subjects.groups.names.len() * genes];
         let empty = State { parts: 0, rows: 0, tally, genes };
         let state = match std::fs::read(dir.join(STATE)) {
             Ok(bytes) => empty.restored(&bytes).context("the state that a killed run left is damaged")?,
             Err(_) => empty,
         };
         let dir = dir.to_path_buf();
-        Ok(Self { setup, cells, groups, strongest, dir, columns, lowest_first, state, next: 0 })
+        Ok(Self { setup, subjects, strongest, dir, columns, lowest_first, state, next: 0 })
     }
 
     fn add(&mut self, part: &ImpactTable) {
-        let (groups, genes) = (self.groups.names.len(), self.cells.n_genes());
+        let groups = &self.subjects.groups;
+        let genes = self.subjects.cells.n_genes();
         for (column, values) in part.values.iter().enumerate() {
             for (i, &value) in values.iter().enumerate() {
                 let Some(gene) = part.knockouts.single(i).filter(|_| !value.is_nan()) else { continue };
-                for group in self.groups.of_cell(part.knockouts.cell[i] as usize) {
-                    self.state.genes[(column * groups + group) * genes + gene as usize].add(value);
+                for group in groups.of_cell(part.knockouts.cell[i] as usize) {
+                    self.state.genes[(column * groups.names.len() + group) * genes + gene as usize]
+                        .add(value);
                 }
             }
         }
@@ -163,25 +165,24 @@ impl<'a> Summary<'a> {
     pub fn finish(self, strongest: &Path) -> Result<(usize, Vec<GeneSummary>, Vec<Ranked>)> {
         let files: Vec<PathBuf> = (0..self.state.parts).map(|part| self.strongest_file(part)).collect();
         self.strongest.join(&files, &self.columns, strongest)?;
-        let known = Presence::of_groups(self.cells, self.groups)?;
-        let (groups, genes) = (self.groups.names.len(), self.cells.n_genes());
+        let (names, genes) = (&self.subjects.groups.names, self.subjects.cells.n_genes());
         let mut out = vec![];
-        for (group, name) in self.groups.names.iter().enumerate() {
+        for (group, name) in names.iter().enumerate() {
             for (column, metric) in self.columns.iter().enumerate() {
-                let first = (column * groups + group) * genes;
+                let first = (column * names.len() + group) * genes;
                 let one = |(gene, of): (usize, &Moments)| {
                     let quantiles = |q| quantile_of(of.n as usize, q, |rank| of.sketch.ranked(rank));
                     (of.n > 0).then(|| {
                         let whose = (name.as_str(), metric.as_str());
                         let of = (of.mean_interval(), quantiles);
-                        GeneSummary::with_impacts(whose, gene as u32, &known[group], of)
+                        GeneSummary::with_impacts(whose, gene as u32, self.subjects.known(group), of)
                     })
                 };
                 let found = self.state.genes[first..first + genes].iter().enumerate().filter_map(one);
                 out.extend(super::genes::ranked(found.collect(), self.lowest_first[column]));
             }
         }
-        Ok((self.state.rows, out, self.state.tally.ranked(self.cells.var())))
+        Ok((self.state.rows, out, self.state.tally.ranked(self.subjects.cells.var())))
     }
 }
 
@@ -224,7 +225,8 @@ impl Sink for Summary<'_> {
         let values = compute(&self.setup.shot(window.cells()), &here, &progress)?;
         let knockouts = here.renumbered(|cell| cell + start);
         let part = ImpactTable { knockouts, columns: self.columns.clone(), values };
-        let frames = (self.cells.obs(), self.cells.var());
+        let cells = self.subjects.cells;
+        let frames = (cells.obs(), cells.var());
         self.strongest.write(&part, frames, &self.strongest_file(number))?;
         self.add(&part);
         write_atomically(&self.dir.join(STATE), &self.state.bytes())
