@@ -14,6 +14,7 @@ mod examples;
 mod host_steps;
 mod inputs;
 mod locks;
+mod out_of_core;
 mod outputs;
 mod perturbations;
 mod plan;

@@ -169,7 +169,7 @@ pub fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn assert_same(one: &Path, other: &Path) {
+pub fn assert_same(one: &Path, other: &Path) {
     let (one, other) = (contents(one), contents(other));
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
     for (name, bytes) in &one {
@@ -460,7 +460,7 @@ from = ["screen", "mapping"]
     assert!(scores.contains("model [B cell]") && !scores.contains("T/NK"), "{scores}");
 }
 
-fn run_of(project: &Path, dir: &Path) -> Command {
+pub fn run_of(project: &Path, dir: &Path) -> Command {
     let mut command = lacuna(&["run"]);
     command.arg(project).arg("--run-dir").arg(dir);
     command
@@ -483,7 +483,7 @@ pub fn spawn_until(command: &mut Command, line: &str) -> Child {
     panic!("the run ended ({ended}) without `{line}`: {said:?}");
 }
 
-fn wait_for(what: &str, ready: impl Fn() -> bool) {
+pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
     for _ in 0..6000 {
         if ready() {
             return;

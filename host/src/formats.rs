@@ -23,11 +23,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::data::{Cells, Frame};
+use crate::data::{CellSet, Cells, Frame};
 pub use detect::{Format, detect};
 pub use h5ad::H5ad;
 pub use table::Orientation;
-pub use values::{ValueKind, ValueSummary, sample_rows};
+pub use values::{ValueKind, ValueScan, ValueSummary, sample_rows};
 
 /// Most cells that [`look`] reads of each matrix.
 const SAMPLE: usize = 2000;
@@ -48,8 +48,6 @@ pub struct Options {
 pub struct Loaded {
     /// Values, names and annotations, as they are in the file.
     pub cells: Cells,
-    /// A summary of all values.
-    pub values: ValueSummary,
     /// What was left out or taken otherwise, in words.
     pub warnings: Vec<String>,
     /// Whether the file names its cells and genes; only a table of numbers does not.
@@ -58,7 +56,7 @@ pub struct Loaded {
 
 impl Loaded {
     fn new(cells: Cells, warnings: Vec<String>) -> Self {
-        Self { values: ValueSummary::of(&cells.x), cells, warnings, named: true }
+        Self { cells, warnings, named: true }
     }
 }
 
@@ -132,6 +130,44 @@ pub fn load(path: &Path, options: &Options) -> Result<Loaded> {
     }
 }
 
+/// Cells whose values may still be in the file.
+pub struct Opened {
+    /// Names and annotations, and the values, wherever they are; library sizes only where these are held.
+    pub cells: CellSet,
+    /// See [`Loaded::warnings`].
+    pub warnings: Vec<String>,
+    /// See [`Loaded::named`].
+    pub named: bool,
+}
+
+/// What a reader may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most bytes that a matrix may take to be read whole.
+    pub matrix: u64,
+    /// Bytes that are read at once of one that stays in its file.
+    pub block: u64,
+}
+
+/// As [`load`], but a large matrix of an h5ad file that is stored by rows, or dense, stays where it is.
+///
+/// # Errors
+/// As [`load`].
+pub fn open(path: &Path, options: &Options, limits: Limits) -> Result<Opened> {
+    if detect(path)? == Format::H5ad {
+        check_options(path, Format::H5ad, options)?;
+        let (file, matrix) = (H5ad::open(path)?, options.matrix.as_deref().unwrap_or("X"));
+        let warnings = file.warnings().to_vec();
+        if file.can_stay(matrix) && file.size(matrix)? > limits.matrix {
+            let cells = file.stored(matrix, limits.block)?.into();
+            return Ok(Opened { cells, warnings, named: true });
+        }
+        return Ok(Opened { cells: file.cells(matrix)?.into(), warnings, named: true });
+    }
+    let Loaded { cells, warnings, named } = load(path, options)?;
+    Ok(Opened { cells: cells.into(), warnings, named })
+}
+
 /// An option that would change nothing is refused: it was meant to.
 fn check_options(path: &Path, format: Format, options: &Options) -> Result<()> {
     let stated = options.matrix.as_deref().filter(|name| *name != "X");
@@ -163,8 +199,9 @@ pub fn look(path: &Path, options: &Options) -> Result<Look> {
         _ => (Encoding::Csr, Some(loaded.cells.x.nnz() as u64)),
     };
     let info = MatrixInfo { name: "X".into(), encoding, n_cells, n_genes, stored };
-    let Cells { obs, var, .. } = loaded.cells;
-    Ok(Look { format, obs, var, matrices: vec![(info, Ok(loaded.values))], warnings: loaded.warnings })
+    let Cells { x, obs, var, .. } = loaded.cells;
+    let values = ValueSummary::of(&x);
+    Ok(Look { format, obs, var, matrices: vec![(info, Ok(values))], warnings: loaded.warnings })
 }
 
 fn look_h5ad(file: &H5ad) -> Result<Look> {

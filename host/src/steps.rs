@@ -18,7 +18,7 @@ pub use screen::{Pairs, Screen, generic_only, null_profile};
 pub use simulate::Simulate;
 pub use split::Split;
 
-use crate::data::Cells;
+use crate::data::CellSet;
 use crate::pipeline::{Call, Input, Keys, PortType, Table};
 use crate::plugin::{Component, Kind, Plugin, ProgressSink, Services};
 use crate::run::{Outputs, StepCx};
@@ -213,7 +213,7 @@ impl Action {
 }
 
 /// Cells that are known to be perturbed are easily taken for wild-type ones.
-fn warn_of_perturbed(cells: &Cells, done: &str, host: &Services) {
+fn warn_of_perturbed(cells: &CellSet, done: &str, host: &Services) {
     let perturbed = cells.len() - cells.controls().len();
     if perturbed > 0 {
         host.warn(format!(

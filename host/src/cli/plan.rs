@@ -22,6 +22,9 @@ pub struct PlanArgs {
     /// Threads to work with, as in `lacuna run`.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Memory for cells and results, as in `lacuna run`.
+    #[arg(long, value_parser = lacuna::memory::parse)]
+    memory: Option<u64>,
     /// Print the figures as JSON: seconds and bytes.
     #[arg(long)]
     json: bool,
@@ -42,6 +45,7 @@ pub fn plan(args: &PlanArgs) -> Result<u8> {
     let options = RunOptions {
         dir: args.run_dir.clone().unwrap_or_else(|| plan.base.join("runs").join(&plan.name)),
         cancelled: on_ctrl_c()?,
+        memory: args.memory.or(plan.memory).unwrap_or_else(lacuna::memory::default),
         console: if args.quiet { Console::Quiet } else { Console::Shown },
     };
     match forecast(&plan, &options) {

@@ -20,6 +20,10 @@ pub struct RunArgs {
     /// Threads to work with. Default: what the cgroup and the batch scheduler allow. Results do not depend on it.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Memory for cells and results, such as 4GB. Default: `memory` of the pipeline, or 60 % of what is free. Results
+    /// do not depend on it.
+    #[arg(long, value_parser = lacuna::memory::parse)]
+    memory: Option<u64>,
     /// Show no progress, only results and problems.
     #[arg(short, long)]
     quiet: bool,
@@ -44,6 +48,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     }
     let options = RunOptions {
         dir: args.run_dir.clone().unwrap_or_else(|| plan.base.join("runs").join(&plan.name)),
+        memory: args.memory.or(plan.memory).unwrap_or_else(lacuna::memory::default),
         cancelled: on_ctrl_c()?,
         console: if args.quiet { Console::Quiet } else { Console::Shown },
     };

@@ -119,15 +119,45 @@ impl Csr {
 
     /// These columns, which must be ascending.
     pub fn select_cols(&self, cols: &[usize]) -> Self {
-        let mut target = vec![u32::MAX; self.n_cols];
-        cols.iter().enumerate().for_each(|(new, &old)| target[old] = new as u32);
-        let mut out = Self::empty(cols.len());
+        let mut target = vec![None; self.n_cols];
+        cols.iter().enumerate().for_each(|(new, &old)| target[old] = Some(new as u32));
+        self.place_cols(&target, cols.len())
+    }
+
+    /// The columns in other places: `target` is the new place of each among `n_cols`, if it has one.
+    pub fn place_cols(&self, target: &[Option<u32>], n_cols: usize) -> Self {
+        let in_order = target.iter().flatten().is_sorted();
+        let (mut out, mut row) = (Self::empty(n_cols), vec![]);
         for i in 0..self.n_rows() {
             let (indices, values) = self.row(i);
-            let kept = indices.iter().zip(values).map(|(&j, &v)| (target[j as usize], v));
-            out.push_row(kept.filter(|&(j, _)| j != u32::MAX));
+            row.clear();
+            row.extend(indices.iter().zip(values).filter_map(|(&j, &v)| Some((target[j as usize]?, v))));
+            if !in_order {
+                row.sort_unstable_by_key(|(j, _)| *j);
+            }
+            out.push_row(row.iter().copied());
         }
         out
+    }
+
+    /// One more column: what the values of each row leave of its total.
+    pub fn with_rest(&self, totals: &[f64]) -> Self {
+        let mut out = Self::empty(self.n_cols + 1);
+        for (i, total) in totals.iter().enumerate() {
+            let (indices, values) = self.row(i);
+            let rest = (total - self.row_sum(i)).max(0.0) as f32;
+            let row = indices.iter().copied().zip(values.iter().copied());
+            out.push_row(row.chain([(self.n_cols as u32, rest)]));
+        }
+        out
+    }
+
+    /// Adds the rows of another matrix of as many columns.
+    pub fn append(&mut self, other: &Self) {
+        let before = self.nnz() as u64;
+        self.values.extend_from_slice(&other.values);
+        self.indices.extend_from_slice(&other.indices);
+        self.offsets.extend(other.offsets[1..].iter().map(|at| at + before));
     }
 }
 

@@ -43,6 +43,17 @@ impl Knockouts {
         self.offsets.push(self.genes.len() as u64);
     }
 
+    /// Adds further knockouts of cells.
+    pub fn append(&mut self, other: &Self) {
+        (0..other.len()).for_each(|i| self.push(other.cell[i], other.genes(i), other.levels(i)));
+    }
+
+    /// The same of cells that are numbered otherwise.
+    pub fn renumbered(mut self, number: impl Fn(u64) -> u64) -> Self {
+        self.cell.iter_mut().for_each(|cell| *cell = number(*cell));
+        self
+    }
+
     /// The different knockouts among these, whatever their cells, as knockouts of the population: by genes in
     /// var order, then by level.
     pub fn of_population(&self) -> Self {

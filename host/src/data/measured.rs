@@ -105,6 +105,11 @@ impl Measured {
         self.of_cell(cell).is_control()
     }
 
+    /// The control cells among so many; all where nothing was measured.
+    pub fn controls(measured: Option<&Self>, cells: usize) -> Vec<usize> {
+        (0..cells).filter(|&i| measured.is_none_or(|m| m.is_control(i))).collect()
+    }
+
     /// The cells of each perturbation that hits genes of the data, controls left out; in the order of labels.
     pub fn cells_by_perturbation(&self) -> Vec<(&Perturbation, Vec<usize>)> {
         let mut cells: Vec<Vec<usize>> = vec![vec![]; self.kinds.len()];
@@ -147,8 +152,7 @@ impl Perturbation {
 impl Cells {
     /// The control cells; all cells where nothing was measured.
     pub fn controls(&self) -> Vec<usize> {
-        let is_control = |&i: &usize| self.measured.as_ref().is_none_or(|m| m.is_control(i));
-        (0..self.len()).filter(is_control).collect()
+        Measured::controls(self.measured.as_ref(), self.len())
     }
 
     /// The perturbation of each cell as knockouts, row `i` that of the `i`-th listed cell, and those cells: the

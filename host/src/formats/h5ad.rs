@@ -14,7 +14,7 @@ use hdf5_pure::AttrValue;
 use super::hdf5::Hdf5;
 use super::sparse::{Axes, Matrix};
 use super::{Encoding, MatrixInfo, sample_rows};
-use crate::data::{Cells, Csr, Frame};
+use crate::data::{Cells, Csr, Frame, RowSource, Stored};
 
 pub use write::write;
 
@@ -128,6 +128,16 @@ impl H5ad {
     }
 
     fn rows_of(&self, matrix: &str, blocks: &[Range<usize>]) -> Result<Csr> {
+        let opened = self.checked(matrix)?;
+        let cells = self.obs.len();
+        if let Some(rows) = blocks.iter().find(|rows| rows.start > rows.end || rows.end > cells) {
+            bail!("there are no cells {rows:?}: the file has {cells}");
+        }
+        opened.rows(blocks)
+    }
+
+    /// A matrix of the shape that obs and var ask for.
+    fn checked(&self, matrix: &str) -> Result<Arc<Matrix>> {
         let info = self.info(matrix)?;
         let (cells, genes) = (self.obs.len(), self.genes_of(matrix).len());
         ensure!(
@@ -136,10 +146,32 @@ impl H5ad {
             info.n_cells,
             info.n_genes
         );
-        if let Some(rows) = blocks.iter().find(|rows| rows.start > rows.end || rows.end > cells) {
-            bail!("there are no cells {rows:?}: the file has {cells}");
-        }
-        self.matrix(info, Axes { rows: cells, cols: genes })?.rows(blocks)
+        self.matrix(info, Axes { rows: cells, cols: genes })
+    }
+
+    /// Whether some rows of a matrix can be read without reading all.
+    pub fn can_stay(&self, matrix: &str) -> bool {
+        self.info(matrix).is_ok_and(|info| info.encoding != Encoding::Csc)
+    }
+
+    /// How many bytes a matrix takes in memory, at most.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn size(&self, matrix: &str) -> Result<u64> {
+        let opened = self.checked(matrix).with_context(|| format!("{}: {matrix}", self.path.display()))?;
+        Ok(opened.size(0..self.obs.len()).saturating_mul(8))
+    }
+
+    /// A matrix that stays in the file, with the cells and genes it belongs to; it is read in blocks of so many bytes.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn stored(self, matrix: &str, block: u64) -> Result<Stored> {
+        let place = format!("{}: {matrix}", self.path.display());
+        let opened = self.checked(matrix).with_context(|| place.clone())?;
+        let var = self.genes_of(matrix).clone();
+        Ok(Stored::new(Arc::new(Rows { place, opened }), self.obs, var, block))
     }
 
     /// A matrix stays open: of a large one, finding the chunks takes longer than reading some cells.
@@ -174,6 +206,23 @@ impl H5ad {
     pub fn cells(&self, matrix: &str) -> Result<Cells> {
         let x = self.read(matrix)?;
         Ok(Cells::new(x, self.obs.clone(), self.genes_of(matrix).clone()))
+    }
+}
+
+/// The rows of a matrix, read on demand.
+struct Rows {
+    /// File and matrix, for errors.
+    place: String,
+    opened: Arc<Matrix>,
+}
+
+impl RowSource for Rows {
+    fn read(&self, rows: Range<usize>) -> Result<Csr> {
+        self.opened.rows(&[rows]).with_context(|| self.place.clone())
+    }
+
+    fn size(&self, rows: Range<usize>) -> u64 {
+        self.opened.size(rows)
     }
 }
 

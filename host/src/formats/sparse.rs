@@ -60,6 +60,17 @@ impl Matrix {
     }
 }
 
+impl Matrix {
+    /// How many values are read for some rows.
+    pub(super) fn size(&self, rows: Range<usize>) -> u64 {
+        match &self.stored {
+            Stored::ByRows(parts) => parts.offsets[rows.end] - parts.offsets[rows.start],
+            Stored::ByColumns(parts) => parts.offsets.last().copied().unwrap_or(0),
+            Stored::Dense(_) => rows.len() as u64 * self.axes.cols as u64,
+        }
+    }
+}
+
 impl Parts {
     /// `major` is the number of compressed rows, or columns.
     fn open(file: &Hdf5, path: &str, major: usize) -> Result<Self> {

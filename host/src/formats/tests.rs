@@ -159,7 +159,7 @@ fn raw_cells_come_with_the_genes_of_raw() {
     let expected = answer("raw-and-layers");
     check_matrix(&loaded.cells.x, &expected["matrices"]["raw/X"]);
     check_frame(&loaded.cells.var, &expected["raw_var_names"], &expected["raw_var"]);
-    assert_eq!(loaded.values.kind, ValueKind::Counts);
+    assert_eq!(ValueSummary::of(&loaded.cells.x).kind, ValueKind::Counts);
 }
 
 #[test]

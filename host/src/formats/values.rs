@@ -79,11 +79,43 @@ pub struct ValueSummary {
 impl ValueSummary {
     /// Looks at all cells.
     pub fn of(x: &Csr) -> Self {
-        let sums: Vec<f64> = filled(x).map(|i| x.row_sum(i)).collect();
-        let mut out = Self {
-            n_cells: x.n_rows(),
-            n_genes: x.n_cols,
-            stored: x.nnz(),
+        let mut scan = ValueScan::new(x.n_cols);
+        scan.add(x);
+        if scan.is_undecided() {
+            scan.look_closer(x);
+        }
+        scan.finish()
+    }
+}
+
+/// A summary under way: of a matrix that comes in blocks of rows, the same whatever the blocks.
+pub struct ValueScan {
+    summary: ValueSummary,
+    /// Sums of the cells that are not empty.
+    sums: Vec<f64>,
+    sum: f64,
+    finite: usize,
+    /// Range of the stored values.
+    range: (f32, f32),
+    closer: Option<Closer>,
+}
+
+/// What tells normalised counts, and their logarithms, from other numbers.
+#[derive(Default)]
+struct Closer {
+    normalised: Votes,
+    logged: Votes,
+    /// The cells' sums, unlogged.
+    unlogged: Vec<f64>,
+}
+
+impl ValueScan {
+    /// Of so many genes.
+    pub fn new(n_genes: usize) -> Self {
+        let summary = ValueSummary {
+            n_cells: 0,
+            n_genes,
+            stored: 0,
             min: 0.0,
             max: 0.0,
             mean_nonzero: 0.0,
@@ -91,42 +123,71 @@ impl ValueSummary {
             has_nan: false,
             has_infinite: false,
             has_negative: false,
-            row_sum_median: median(sums.clone()),
-            row_sums_constant: nearly_constant(&sums),
+            row_sum_median: 0.0,
+            row_sums_constant: false,
             kind: ValueKind::Empty,
         };
-        out.scan(x);
-        out.kind = out.classify(x, &sums);
-        out
+        let range = (f32::INFINITY, f32::NEG_INFINITY);
+        Self { summary, sums: vec![], sum: 0.0, finite: 0, range, closer: None }
     }
 
-    fn scan(&mut self, x: &Csr) {
-        let (mut sum, mut finite) = (0.0, 0usize);
-        let full = x.nnz() == x.n_rows() * x.n_cols;
-        let outside = if full && x.nnz() > 0 { (f32::INFINITY, f32::NEG_INFINITY) } else { (0.0, 0.0) };
-        (self.min, self.max) = outside;
+    /// Adds the next rows.
+    pub fn add(&mut self, x: &Csr) {
+        self.sums.extend(filled(x).map(|i| x.row_sum(i)));
+        let summary = &mut self.summary;
+        summary.n_cells += x.n_rows();
+        summary.stored += x.nnz();
         for &v in &x.values {
-            self.min = self.min.min(v);
-            self.max = self.max.max(v);
-            self.has_nan |= v.is_nan();
-            self.has_infinite |= v.is_infinite();
-            self.has_negative |= v < 0.0;
-            self.all_integers &= v.fract() == 0.0;
+            self.range = (self.range.0.min(v), self.range.1.max(v));
+            summary.has_nan |= v.is_nan();
+            summary.has_infinite |= v.is_infinite();
+            summary.has_negative |= v < 0.0;
+            summary.all_integers &= v.fract() == 0.0;
             if v.is_finite() {
-                sum += f64::from(v);
-                finite += 1;
+                self.sum += f64::from(v);
+                self.finite += 1;
             }
         }
-        if self.min > self.max {
-            (self.min, self.max) = (0.0, 0.0);
-        }
-        self.mean_nonzero = if finite > 0 { sum / finite as f64 } else { 0.0 };
     }
 
-    fn classify(&self, x: &Csr, sums: &[f64]) -> ValueKind {
+    /// Whether what was seen of all rows leaves open what they are: then they have to be looked at closer.
+    pub fn is_undecided(&self) -> bool {
+        let summary = &self.summary;
+        let odd = summary.has_nan || summary.has_infinite || summary.has_negative;
+        !(odd || summary.stored == 0 || summary.all_integers)
+    }
+
+    /// Looks at the next rows once more.
+    pub fn look_closer(&mut self, x: &Csr) {
+        let unlog = |v: f32| f64::from(v).exp_m1();
+        let closer = self.closer.get_or_insert_default();
+        closer.normalised.add(x, f64::from);
+        closer.logged.add(x, unlog);
+        closer.unlogged.extend(filled(x).map(|i| x.row(i).1.iter().map(|&v| unlog(v)).sum::<f64>()));
+    }
+
+    /// All rows were added.
+    pub fn finish(self) -> ValueSummary {
+        let Self { mut summary, sums, sum, finite, range: (low, high), closer } = self;
+        let full = summary.stored == summary.n_cells * summary.n_genes;
+        // What is not stored is 0; so is the range where there is no number at all.
+        (summary.min, summary.max) = match full && low <= high {
+            true => (low, high),
+            false => (low.min(0.0), high.max(0.0)),
+        };
+        summary.mean_nonzero = if finite > 0 { sum / finite as f64 } else { 0.0 };
+        summary.row_sum_median = median(sums.clone());
+        summary.row_sums_constant = nearly_constant(&sums);
+        summary.kind = summary.classify(&sums, &closer.unwrap_or_default());
+        summary
+    }
+}
+
+impl ValueSummary {
+    fn classify(&self, sums: &[f64], closer: &Closer) -> ValueKind {
         if self.has_nan || self.has_infinite {
             ValueKind::NotFinite
-        } else if x.nnz() == 0 {
+        } else if self.stored == 0 {
             ValueKind::Empty
         } else if self.has_negative {
             ValueKind::Scaled
@@ -134,9 +195,9 @@ impl ValueSummary {
             ValueKind::Counts
         } else if self.row_sums_constant && (self.row_sum_median - 1.0).abs() < SAME_SUM {
             ValueKind::Profile
-        } else if self.row_sums_constant || multiples_of_one_count(x, f64::from) {
+        } else if self.row_sums_constant || closer.normalised.are_for() {
             ValueKind::Normalised
-        } else if self.max < MAX_LOG && is_logged(x, sums) {
+        } else if self.max < MAX_LOG && closer.is_logged(sums) {
             ValueKind::Log1p
         } else {
             ValueKind::NonNegative
@@ -144,34 +205,44 @@ impl ValueSummary {
     }
 }
 
-/// Unlogged, each value is a whole multiple of the cell's one-count value; or, where counts were corrected before,
-/// the cells' sums come closer to each other than they are.
-fn is_logged(x: &Csr, sums: &[f64]) -> bool {
-    let unlog = |v: f32| f64::from(v).exp_m1();
-    if multiples_of_one_count(x, unlog) {
-        return true;
+impl Closer {
+    /// Unlogged, each value is a whole multiple of the cell's one-count value; or, where counts were corrected
+    /// before, the cells' sums come closer to each other than they are.
+    fn is_logged(&self, sums: &[f64]) -> bool {
+        self.logged.are_for() || (self.unlogged.len() > 1 && spread(&self.unlogged) < spread(sums))
     }
-    let unlogged: Vec<f64> = filled(x).map(|i| x.row(i).1.iter().map(|&v| unlog(v)).sum()).collect();
-    unlogged.len() > 1 && spread(&unlogged) < spread(sums)
 }
 
-/// Whether in most cells all values are whole multiples of one, as counts over a size factor are: of the least value,
-/// or of a half, third or quarter of it where the cell has no count of 1. Cells whose values are all alike say nothing.
-fn multiples_of_one_count(x: &Csr, unlog: impl Fn(f32) -> f64) -> bool {
-    let (mut yes, mut no) = (0, 0);
-    for i in filled(x) {
-        let values: Vec<f64> = x.row(i).1.iter().map(|&v| unlog(v)).collect();
-        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let ratios = values.iter().map(|v| v / least).filter(|&r| r > 1.0 + SAME_SUM && r < 100.0);
-        let ratios: Vec<f64> = ratios.collect();
-        let whole = |r: f64| (r - r.round()).abs() <= 1e-4 * r;
-        match ratios.is_empty() {
-            true => {}
-            false if [1.0, 2.0, 3.0, 4.0].iter().any(|k| ratios.iter().all(|r| whole(k * r))) => yes += 1,
-            false => no += 1,
+/// How many cells say that all their values are whole multiples of one, as counts over a size factor are: of the
+/// least value, or of a half, third or quarter of it where the cell has no count of 1. Cells whose values are all
+/// alike say nothing.
+#[derive(Default)]
+struct Votes {
+    yes: usize,
+    no: usize,
+}
+
+impl Votes {
+    fn add(&mut self, x: &Csr, unlog: impl Fn(f32) -> f64) {
+        for i in filled(x) {
+            let values: Vec<f64> = x.row(i).1.iter().map(|&v| unlog(v)).collect();
+            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let ratios = values.iter().map(|v| v / least).filter(|&r| r > 1.0 + SAME_SUM && r < 100.0);
+            let ratios: Vec<f64> = ratios.collect();
+            let whole = |r: f64| (r - r.round()).abs() <= 1e-4 * r;
+            match ratios.is_empty() {
+                true => {}
+                false if [1.0, 2.0, 3.0, 4.0].iter().any(|k| ratios.iter().all(|r| whole(k * r))) => {
+                    self.yes += 1;
+                }
+                false => self.no += 1,
+            }
         }
     }
-    yes > no
+
+    fn are_for(&self) -> bool {
+        self.yes > self.no
+    }
 }
 
 fn filled(x: &Csr) -> impl Iterator<Item = usize> + '_ {

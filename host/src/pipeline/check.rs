@@ -100,6 +100,10 @@ fn check_screen(plan: &Plan, step: usize, screen: &Screen, problems: &mut Vec<Di
                 "leave `anchor` out",
             );
         }
+        if screen.says_what_is_kept() {
+            let help = "leave `table` and `top_per_cell` out";
+            problem(format!("`{name}` answers with {answers}: there are no impacts in cells to keep"), help);
+        }
         if let Some(strategy) = screen.adaptive_strategy() {
             let title =
                 format!("`{strategy}` asks for impacts in cells, and `{name}` answers with {answers}");

@@ -13,6 +13,8 @@ pub struct Plan {
     pub name: String,
     /// Its seed.
     pub seed: u64,
+    /// How much memory a run may take, in bytes, if it says so. Results do not depend on it.
+    pub memory: Option<u64>,
     /// The folder of its TOML.
     pub base: PathBuf,
     /// Its texts, for messages at run time.
@@ -49,7 +51,7 @@ impl Plan {
         registry: Registry,
         steps: Vec<Step>,
     ) -> Self {
-        Self { name, seed, base, sources, registry, steps }
+        Self { name, seed, memory: None, base, sources, registry, steps }
     }
 
     /// The steps that a step reads from.

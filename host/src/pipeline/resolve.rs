@@ -38,7 +38,7 @@ pub enum Ports {
     Unknown,
 }
 
-const TOP_KEYS: [&str; 5] = ["format", "name", "seed", "plugins", "steps"];
+const TOP_KEYS: [&str; 6] = ["format", "name", "seed", "memory", "plugins", "steps"];
 
 /// A plugin under `[plugins]`.
 pub struct Named {
@@ -131,6 +131,7 @@ pub fn resolve(
     check_named(named, &registry, problems);
     let name = pipeline_name(root, base, &sources, problems);
     let seed = seed(root.get("seed"), "the pipeline", problems).unwrap_or(0);
+    let memory = memory(root.get("memory"), problems);
     let tables = step_tables(root, problems);
     let heads: Vec<Head> =
         tables.iter().map(|(name, at, table)| head(name, at, table, &registry, problems)).collect();
@@ -142,7 +143,7 @@ pub fn resolve(
         }
     }
     let steps: Option<Vec<Step>> = steps.into_iter().collect();
-    let plan = Plan::new(name, seed, base.to_path_buf(), sources, registry, steps?);
+    let plan = Plan { memory, ..Plan::new(name, seed, base.to_path_buf(), sources, registry, steps?) };
     let is_error = |p: &Diagnostic| p.severity == Severity::Error;
     let mut of_the_whole = vec![];
     super::check::check(&plan, &mut of_the_whole);
@@ -207,6 +208,18 @@ fn seed(node: Option<&Node>, owner: &str, problems: &mut Vec<Diagnostic>) -> Opt
             None
         }
     }
+}
+
+/// How much memory a run may take, if the pipeline says so.
+fn memory(node: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Option<u64> {
+    let node = node?;
+    let found = match &node.value {
+        Value::Text(text) => crate::memory::parse(text),
+        Value::Integer(bytes) => crate::memory::parse(&bytes.to_string()),
+        other => Err(format!("expected an amount of memory such as \"4 GB\", found {}", other.kind())),
+    };
+    let problem = |reason: String| Diagnostic::error(node.at.clone(), format!("`memory`: {reason}"));
+    found.map_err(|reason| problems.push(problem(reason))).ok()
 }
 
 fn step_tables<'t>(root: &'t Table, problems: &mut Vec<Diagnostic>) -> Vec<(String, Place, &'t Table)> {

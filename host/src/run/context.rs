@@ -2,7 +2,8 @@
 
 use super::execute::Executor;
 use super::family::{Choices, Chosen, Labels};
-use crate::data::{Cells, Column};
+use crate::data::{CellSet, Cells, Column, Frame};
+use crate::formats::Limits;
 use crate::pipeline::{Place, Step, nearest};
 use crate::plugin::Services;
 use crate::steps::FittedModel;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct Outputs {
     /// Cells, by port.
-    pub cells: BTreeMap<String, Arc<Cells>>,
+    pub cells: BTreeMap<String, CellSet>,
     /// A model or a truth.
     pub model: Option<Arc<FittedModel>>,
     /// For the console, the report and the record.
@@ -27,15 +28,15 @@ pub struct Outputs {
 
 impl Outputs {
     /// Cells on one port.
-    pub fn of_cells(port: &str, cells: Cells) -> Self {
+    pub fn of_cells(port: &str, cells: impl Into<CellSet>) -> Self {
         let mut outputs = Self::default();
         outputs.add_cells(port, cells);
         outputs
     }
 
     /// Adds cells on a port.
-    pub fn add_cells(&mut self, port: &str, cells: Cells) {
-        self.cells.insert(port.into(), Arc::new(cells));
+    pub fn add_cells(&mut self, port: &str, cells: impl Into<CellSet>) {
+        self.cells.insert(port.into(), cells.into());
     }
 }
 
@@ -62,9 +63,36 @@ impl StepCx<'_> {
         self.chosen(key).first().with_context(|| format!("`{key}` is missing"))
     }
 
-    /// The cells under a key.
+    /// The cells under a key, in memory or in their file: for steps that read them in blocks.
+    pub fn cell_set(&self, key: &str) -> Result<CellSet> {
+        self.executor.cell_set(self.one(key)?)
+    }
+
+    /// How many bytes cells and results may take. Nothing that is written may depend on it.
+    pub fn memory(&self) -> u64 {
+        self.executor.memory()
+    }
+
+    /// What a reader may hold: matrices of up to an eighth of the memory.
+    pub fn limits(&self) -> Limits {
+        let block = (self.memory() / 128).clamp(1 << 13, 1 << 25);
+        Limits { matrix: self.memory() / 8, block }
+    }
+
+    /// The cells under a key, in memory.
+    ///
+    /// # Errors
+    /// When they do not fit.
     pub fn cells(&self, key: &str) -> Result<Arc<Cells>> {
         self.executor.cells(self.one(key)?)
+    }
+
+    /// The cells of a set that came under a key, in memory.
+    ///
+    /// # Errors
+    /// When they do not fit.
+    pub fn hold(&self, cells: &CellSet, key: &str) -> Result<Arc<Cells>> {
+        self.executor.hold(cells, key)
     }
 
     /// The cells under a key, if it is given.
@@ -118,11 +146,11 @@ pub fn seeded_stream(seed: u64, n: u64) -> ChaCha8Rng {
 }
 
 /// An annotation of cells by name; the error suggests the nearest.
-pub fn obs_column<'a>(cells: &'a Cells, name: &str) -> Result<&'a Column> {
-    if let Some(column) = cells.obs.column(name) {
+pub fn obs_column<'a>(obs: &'a Frame, name: &str) -> Result<&'a Column> {
+    if let Some(column) = obs.column(name) {
         return Ok(column);
     }
-    let known: Vec<&str> = cells.obs.columns.iter().map(|c| c.name.as_str()).collect();
+    let known: Vec<&str> = obs.columns.iter().map(|c| c.name.as_str()).collect();
     match nearest(name, &known) {
         Some(near) => bail!("the cells have no annotation `{name}`; did you mean `{near}`?"),
         None => bail!("the cells have no annotation `{name}`; there are: {}", known.join(", ")),

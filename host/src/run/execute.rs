@@ -4,11 +4,11 @@ use super::context::{Outputs, StepCx};
 use super::dir::{Record, RunDir, SCRATCH, StepDir, hashed_files, json_bytes};
 use super::family::{Alternative, Choices, Chosen, Labels, compatible, join, suffix};
 use super::progress::Console;
-use crate::data::Cells;
+use crate::data::{CellSet, Cells};
 use crate::pipeline::{Input, Plan, Step};
 use crate::plugin::{Plugin, Services};
 use crate::steps::{Action, FittedModel};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value as Json, json};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ use std::time::Instant;
 pub struct RunOptions {
     /// The run's folder.
     pub dir: PathBuf,
+    /// How many bytes cells and results may take.
+    pub memory: u64,
     /// Set when the user asks to stop.
     pub cancelled: Arc<AtomicBool>,
     /// What is shown.
@@ -197,8 +199,8 @@ impl Executor<'_> {
                 out.push((labels, chosen));
                 continue;
             };
-            let cells = self.cells(one)?;
-            let texts = super::obs_column(&cells, by).context("`by`")?.texts();
+            let cells = self.cell_set(one)?;
+            let texts = super::obs_column(cells.obs(), by).context("`by`")?.texts();
             let groups: std::collections::BTreeSet<String> = texts.into_iter().flatten().collect();
             for group in groups {
                 let mut labels = labels.clone();
@@ -337,14 +339,48 @@ impl Executor<'_> {
         Ok(outputs)
     }
 
-    /// The cells behind a choice.
+    /// How many bytes cells and results may take.
+    pub fn memory(&self) -> u64 {
+        self.options.memory
+    }
+
+    /// The cells behind a choice, in memory.
+    ///
+    /// # Errors
+    /// See [`hold`](Self::hold).
     pub fn cells(&self, chosen: &Chosen) -> Result<Arc<Cells>> {
+        self.hold(&self.cell_set(chosen)?, chosen.input.key)
+    }
+
+    /// The cells of a set that came under a key, in memory.
+    ///
+    /// # Errors
+    /// When they would take more than half of what the run may take.
+    pub fn hold(&self, cells: &CellSet, key: &str) -> Result<Arc<Cells>> {
+        if let CellSet::Stored(_) = cells {
+            let (bytes, memory, shown) = (cells.bytes()?, self.memory(), crate::memory::shown);
+            ensure!(
+                bytes <= memory / 2,
+                "the {} cells × {} genes under `{key}` have to be in memory as a whole here and take {}, more than half \
+                 of `memory`, {}: take fewer cells (`cells = {{ at_most = … }}` in `prepare`, or other shares in \
+                 `split`), fewer genes, or a larger `memory`",
+                cells.len(),
+                cells.n_genes(),
+                shown(bytes),
+                shown(memory)
+            );
+        }
+        cells.load()
+    }
+
+    /// The cells behind a choice, in memory or in their file.
+    pub fn cell_set(&self, chosen: &Chosen) -> Result<CellSet> {
         let outputs = self.outputs(chosen)?;
         let cells = outputs.cells.get(&chosen.input.port).context("no cells on that port")?;
         let Some((column, value)) = &chosen.group else { return Ok(cells.clone()) };
-        let texts = super::obs_column(cells, column)?.texts();
+        let texts = super::obs_column(cells.obs(), column)?.texts();
         let rows: Vec<usize> = (0..cells.len()).filter(|&i| texts[i].as_deref() == Some(value)).collect();
-        Ok(Arc::new(cells.select_cells(&rows)))
+        Ok(cells.select_cells(&rows))
     }
 
     /// The model behind a choice.
@@ -435,7 +471,7 @@ impl Executor<'_> {
             "pipeline": plan.steps.iter().map(|s| (s.name.clone(), plan.resolved(s))).collect::<Map<_, _>>(),
             "steps": self.records(),
             "timings": { "threads": rayon::current_num_threads(), "steps": timings },
-            "memory": { "peak_bytes": crate::memory::peak() },
+            "memory": { "setting_bytes": self.options.memory, "peak_bytes": crate::memory::peak() },
         });
         self.dir.write("run.json", &json_bytes(&run)?)
     }
@@ -450,8 +486,9 @@ impl Executor<'_> {
 pub(super) fn conclude(cx: StepCx<'_>, outputs: &Outputs, dir: &StepDir, key: String) -> Result<Record> {
     let step = cx.step;
     // Cells have a digest of their own; that of the other ports is made from the files.
-    let digest_of = |port: &str| outputs.cells.get(port).map(|cells| digest(cells)).unwrap_or_default();
-    let ports = step.ports.iter().map(|(port, _)| (port.to_string(), digest_of(port))).collect();
+    let digest_of = |port: &str| outputs.cells.get(port).map_or(Ok(String::new()), digest);
+    let ports = step.ports.iter().map(|(port, _)| Ok((port.to_string(), digest_of(port)?)));
+    let ports = ports.collect::<Result<_>>()?;
     let (files, warnings) = (vec![], cx.services.warnings());
     let record = Record { key, ports, files, warnings, summary: outputs.summary.clone() };
     drop(cx);
@@ -472,23 +509,21 @@ impl StepSummary {
 }
 
 /// A hash of all that is in cells: values, names, annotations, ids, library sizes, measured perturbations.
-fn digest(cells: &Cells) -> String {
+fn digest(cells: &CellSet) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &mut dyn Iterator<Item = u8>| {
         let bytes: Vec<u8> = bytes.collect();
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(&bytes);
     };
-    part(&mut cells.x.values.iter().flat_map(|v| v.to_le_bytes()));
-    part(&mut cells.x.indices.iter().flat_map(|v| v.to_le_bytes()));
-    part(&mut cells.x.offsets.iter().flat_map(|v| v.to_le_bytes()));
-    part(&mut cells.ids.iter().flat_map(|v| v.to_le_bytes()));
-    part(&mut cells.library.iter().flat_map(|v| v.to_le_bytes()));
-    if let Some(measured) = &cells.measured {
+    part(&mut cells.survey()?.digest.into_bytes().into_iter());
+    part(&mut cells.ids().iter().flat_map(|v| v.to_le_bytes()));
+    part(&mut cells.library().iter().flat_map(|v| v.to_le_bytes()));
+    if let Some(measured) = cells.measured() {
         part(&mut format!("{:?}", measured.kinds).into_bytes().into_iter());
         part(&mut measured.of.iter().flat_map(|kind| kind.to_le_bytes()));
     }
-    for frame in [&cells.obs, &cells.var] {
+    for frame in [cells.obs(), cells.var()] {
         part(&mut frame.names.join("\n").into_bytes().into_iter());
         for column in &frame.columns {
             let texts: Vec<String> =
@@ -503,7 +538,7 @@ fn digest(cells: &Cells) -> String {
             part(&mut text.into_bytes().into_iter());
         }
     }
-    hasher.finalize().to_hex().to_string()
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// A file's hash, or those of a folder's files.

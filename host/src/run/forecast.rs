@@ -96,7 +96,8 @@ pub fn forecast(plan: &Plan, options: &RunOptions) -> Result<Forecast> {
     let start = Instant::now();
     let folder = tempfile::tempdir().context("cannot make a temporary folder: TMPDIR says where")?;
     let dir = folder.path().to_path_buf();
-    let here = RunOptions { dir, cancelled: options.cancelled.clone(), console: Console::Quiet };
+    let (cancelled, memory) = (options.cancelled.clone(), options.memory);
+    let here = RunOptions { dir, cancelled, memory, console: Console::Quiet };
     let executor = Executor::new(plan, &here)?;
     let (hollow, screened, trials) = Default::default();
     let mut planner = Planner { executor, options, hollow, screened, trials };

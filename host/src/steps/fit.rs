@@ -1,6 +1,6 @@
 //! A model's step: fits it to training cells.
 
-use crate::data::{Cells, Csr};
+use crate::data::{CellSet, Cells};
 use crate::pipeline::{Call, Input, Keys, PortType};
 use crate::plugin::{Fitted, Kind, Lesson, Model, Services, Training};
 use crate::run::{Outputs, StepCx, write_csv};
@@ -179,14 +179,14 @@ impl FittedModel {
     ///
     /// # Errors
     /// When the cells have less than half of the model's genes.
-    pub fn align(&self, cells: Arc<Cells>, services: &Services) -> Result<Arc<Cells>> {
-        let Some(genes) = self.genes.as_ref().filter(|genes| **genes != cells.var.names) else {
+    pub fn align(&self, cells: CellSet, services: &Services) -> Result<CellSet> {
+        let Some(genes) = self.genes.as_ref().filter(|genes| **genes != cells.var().names) else {
             return Ok(cells);
         };
         let column: HashMap<&str, u32> =
             genes.iter().enumerate().map(|(j, g)| (g.as_str(), j as u32)).collect();
         let target: Vec<Option<u32>> =
-            cells.var.names.iter().map(|g| column.get(g.as_str()).copied()).collect();
+            cells.var().names.iter().map(|g| column.get(g.as_str()).copied()).collect();
         let found = target.iter().flatten().count();
         ensure!(
             2 * found >= genes.len(),
@@ -200,17 +200,17 @@ impl FittedModel {
                 genes.len()
             ));
         }
-        let mut x = Csr::empty(genes.len());
-        for i in 0..cells.len() {
-            let (indices, values) = cells.x.row(i);
-            let mut row: Vec<(u32, f32)> =
-                indices.iter().zip(values).filter_map(|(&j, &v)| Some((target[j as usize]?, v))).collect();
-            row.sort_unstable_by_key(|(j, _)| *j);
-            x.push_row(row.into_iter());
-        }
         let mut source = vec![None; genes.len()];
         target.iter().enumerate().for_each(|(j, t)| t.iter().for_each(|&t| source[t as usize] = Some(j)));
-        let var = cells.var.rows(genes.clone(), &source);
-        Ok(Arc::new(Cells { x, var, ..Cells::clone(&cells) }))
+        let var = cells.var().rows(genes.clone(), &source);
+        Ok(cells.place_genes(target, var))
+    }
+
+    /// The same of cells in memory.
+    ///
+    /// # Errors
+    /// As [`align`](Self::align).
+    pub fn align_held(&self, cells: Arc<Cells>, services: &Services) -> Result<Arc<Cells>> {
+        self.align(CellSet::Held(cells), services)?.load()
     }
 }

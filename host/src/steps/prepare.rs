@@ -2,14 +2,14 @@
 
 mod perturbation;
 
-use crate::data::{Cells, Column, Frame};
+use crate::data::{CellSet, Column, Frame};
 use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, Place, PortType, Value, nearest};
-use crate::run::{Outputs, StepCx};
+use crate::run::{Outputs, StepCx, seeded_stream};
 use anyhow::{Context, Result, bail, ensure};
 use perturbation::Labels;
+use rand::seq::index::sample;
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// What is kept.
 pub struct Prepare {
@@ -18,6 +18,8 @@ pub struct Prepare {
     drop: Vec<Condition>,
     genes: GeneChoice,
     min_genes: u64,
+    /// How many cells are drawn, where there are more.
+    at_most: Option<u64>,
     close_by_library: bool,
     perturbation: Option<Labels>,
 }
@@ -60,10 +62,12 @@ impl Prepare {
         let keep = conditions("where", keys);
         let drop = conditions("not", keys);
         let genes = keys.inner("genes", GeneChoice::resolve).unwrap_or_default();
-        let min_genes = keys.inner("cells", |k| k.count("min_genes", 0)).flatten().unwrap_or(1);
+        let (min_genes, at_most) =
+            keys.inner("cells", |k| (k.count("min_genes", 0), k.count("at_most", 1))).unwrap_or_default();
+        let min_genes = min_genes.unwrap_or(1);
         let close_by_library = keys.word("close", &["genes", "library"]) == Some("library");
         let perturbation = Labels::resolve(keys);
-        Some(Self { from, keep, drop, genes, min_genes, close_by_library, perturbation })
+        Some(Self { from, keep, drop, genes, min_genes, at_most, close_by_library, perturbation })
     }
 
     /// See [`super::Action::inputs`].
@@ -81,7 +85,7 @@ impl Prepare {
                 "min_cells": genes.min_cells, "highly_variable": genes.highly_variable, "always": genes.always,
                 "only": genes.only, "file": genes.file.as_ref().map(|f| &f.1),
             },
-            "cells": { "min_genes": self.min_genes },
+            "cells": { "min_genes": self.min_genes, "at_most": self.at_most },
             "close": if self.close_by_library { "library" } else { "genes" },
             "perturbation": self.perturbation.as_ref().map(Labels::spec),
         })
@@ -104,14 +108,13 @@ impl Prepare {
 
     /// Chooses; writes what was chosen, in numbers.
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
-        let all = cx.cells("from")?;
+        let all = cx.cell_set("from")?;
         let before = all.len();
         let all = match &self.perturbation {
-            Some(labels) => Arc::new(labels.read(&all, &cx.services)?),
+            Some(labels) => labels.read(&all, &cx.services)?,
             None => all,
         };
-        let rows = self.choose_cells(&all, cx)?;
-        let cells = all.select_cells(&rows);
+        let cells = all.select_cells(&self.drawn(self.choose_cells(&all, cx)?, cx));
         // Wild-type cells decide which genes are looked at, where others are known.
         let controls = cells.controls();
         let genes = match controls.len() == cells.len() || controls.is_empty() {
@@ -119,8 +122,9 @@ impl Prepare {
             false => self.genes.choose(&cells.select_cells(&controls))?,
         };
         let mut chosen = cells.select_genes(&genes);
+        let expressed = chosen.expressed()?;
         let enough: Vec<usize> =
-            (0..chosen.len()).filter(|&i| chosen.x.range(i).len() as u64 >= self.min_genes).collect();
+            (0..chosen.len()).filter(|&i| u64::from(expressed[i]) >= self.min_genes).collect();
         let dropped = chosen.len() - enough.len();
         if dropped > 0 {
             let least = self.min_genes;
@@ -130,9 +134,9 @@ impl Prepare {
         }
         ensure!(!chosen.is_empty(), "no cell is left");
         if self.close_by_library {
-            chosen = with_other_genes(&chosen);
+            chosen = chosen.with_rest(with_other_genes(chosen.var()));
         }
-        let perturbed = chosen.measured.as_ref().map(|m| {
+        let perturbed = chosen.measured().map(|m| {
             let (perturbations, controls) = (m.cells_by_perturbation().len(), chosen.controls().len());
             format!(", {perturbations} perturbations and {controls} controls")
         });
@@ -147,15 +151,15 @@ impl Prepare {
         let summary = json!({
             "headline": headline, "cells": chosen.len(), "cells_before": before, "cells_with_too_few_genes": dropped,
             "genes": chosen.n_genes(), "genes_before": all.n_genes(),
-            "median_genes_expressed": median_expressed(&chosen),
-            "perturbations": chosen.measured.as_ref().map(|m| m.cells_by_perturbation().len()),
-            "controls": chosen.measured.as_ref().map(|_| chosen.controls().len()),
+            "median_genes_expressed": median(chosen.expressed()?),
+            "perturbations": chosen.measured().map(|m| m.cells_by_perturbation().len()),
+            "controls": chosen.measured().map(|_| chosen.controls().len()),
         });
         cx.write("prepare.json", &crate::run::json_bytes(&summary)?)?;
         Ok(Outputs { summary, ..Outputs::of_cells("cells", chosen) })
     }
 
-    fn choose_cells(&self, cells: &Cells, cx: &StepCx<'_>) -> Result<Vec<usize>> {
+    fn choose_cells(&self, cells: &CellSet, cx: &StepCx<'_>) -> Result<Vec<usize>> {
         let mut kept = vec![true; cells.len()];
         for (conditions, wanted) in [(&self.keep, true), (&self.drop, false)] {
             for condition in conditions {
@@ -170,8 +174,16 @@ impl Prepare {
         Ok(rows)
     }
 
+    /// Of more cells than are wanted, so many, in their order.
+    fn drawn(&self, rows: Vec<usize>, cx: &StepCx<'_>) -> Vec<usize> {
+        let Some(most) = self.at_most.map(|n| n as usize).filter(|n| *n < rows.len()) else { return rows };
+        let mut drawn = sample(&mut seeded_stream(cx.step_seed(), 0), rows.len(), most).into_vec();
+        drawn.sort_unstable();
+        drawn.into_iter().map(|i| rows[i]).collect()
+    }
+
     /// Which condition holds for no cell, and what there is instead.
-    fn why_none(&self, cells: &Cells) -> Result<String> {
+    fn why_none(&self, cells: &CellSet) -> Result<String> {
         for condition in &self.keep {
             if !condition.holds(cells)?.contains(&true) {
                 return Ok(condition.why_none(cells));
@@ -240,17 +252,17 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 /// Annotations that every data set has, counted where the file has none of that name.
-fn counted(cells: &Cells, name: &str) -> Option<Column> {
+fn counted(cells: &CellSet, name: &str) -> Result<Option<Column>> {
     let values: Vec<f64> = match name {
-        "n_genes" => (0..cells.len()).map(|i| cells.x.range(i).len() as f64).collect(),
-        "total_counts" => cells.library.clone(),
-        _ => return None,
+        "n_genes" => cells.expressed()?.into_iter().map(f64::from).collect(),
+        "total_counts" => cells.library().to_vec(),
+        _ => return Ok(None),
     };
-    Some(Column {
+    Ok(Some(Column {
         name: name.into(),
         values: std::sync::Arc::new(arrow_array::Float64Array::from(values)),
         ordered: false,
-    })
+    }))
 }
 
 impl Condition {
@@ -262,12 +274,14 @@ impl Condition {
         json!({ "column": self.column, "is": test })
     }
 
-    fn column(&self, cells: &Cells) -> Result<Column> {
-        if let Some(column) = cells.obs.column(&self.column).cloned().or_else(|| counted(cells, &self.column))
-        {
+    fn column(&self, cells: &CellSet) -> Result<Column> {
+        if let Some(column) = cells.obs().column(&self.column) {
+            return Ok(column.clone());
+        }
+        if let Some(column) = counted(cells, &self.column)? {
             return Ok(column);
         }
-        let known: Vec<&str> = cells.obs.columns.iter().map(|c| c.name.as_str()).collect();
+        let known: Vec<&str> = cells.obs().columns.iter().map(|c| c.name.as_str()).collect();
         let hint = match nearest(&self.column, &known) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("there are: {}, and n_genes, total_counts are counted", known.join(", ")),
@@ -275,7 +289,7 @@ impl Condition {
         bail!("the cells have no annotation `{}`; {hint}", self.column)
     }
 
-    fn holds(&self, cells: &Cells) -> Result<Vec<bool>> {
+    fn holds(&self, cells: &CellSet) -> Result<Vec<bool>> {
         let column = self.column(cells)?;
         match &self.test {
             Test::OneOf(texts) => Ok(column
@@ -293,7 +307,7 @@ impl Condition {
         }
     }
 
-    fn why_none(&self, cells: &Cells) -> String {
+    fn why_none(&self, cells: &CellSet) -> String {
         let mut values: Vec<String> =
             self.column(cells).map(|c| c.texts().into_iter().flatten().collect()).unwrap_or_default();
         values.sort();
@@ -325,21 +339,23 @@ impl GeneChoice {
     }
 
     /// The columns that are kept, ascending.
-    fn choose(&self, cells: &Cells) -> Result<Vec<usize>> {
-        let mut always = find_genes(&cells.var, &self.always, "genes.always")?;
+    fn choose(&self, cells: &CellSet) -> Result<Vec<usize>> {
+        let mut always = find_genes(cells.var(), &self.always, "genes.always")?;
         always.extend(measured_targets(cells));
         let mut pool: Vec<usize> = match self.only_names()? {
-            Some(only) => find_genes(&cells.var, &only, "genes.only")?,
+            Some(only) => find_genes(cells.var(), &only, "genes.only")?,
             None => (0..cells.n_genes()).collect(),
         };
         // What an earlier `close = "library"` added is no gene; it is added anew where it is asked for.
-        pool.retain(|&j| cells.var.names[j] != OTHER_GENES);
-        let expressing = cells_expressing(cells);
+        pool.retain(|&j| cells.var().names[j] != OTHER_GENES);
+        let sums = GeneSums::of(cells, self.highly_variable.is_some())?;
         let needed = if self.min_cells < 1.0 { self.min_cells * cells.len() as f64 } else { self.min_cells };
-        pool.retain(|&j| expressing[j] as f64 >= needed && expressing[j] > 0 && !always.contains(&j));
+        pool.retain(|&j| {
+            sums.expressing[j] as f64 >= needed && sums.expressing[j] > 0 && !always.contains(&j)
+        });
         if let Some(wanted) = self.highly_variable {
             let room = (wanted as usize).saturating_sub(always.len());
-            pool = most_variable(cells, &pool, room);
+            pool = most_variable(&sums.moments(cells.len()), &pool, room);
         }
         pool.extend(always);
         pool.sort_unstable();
@@ -372,22 +388,60 @@ pub fn find_genes(var: &Frame, names: &[String], whose: &str) -> Result<Vec<usiz
 }
 
 /// The targets of the cells' measured perturbations: without them nothing could be said of these.
-fn measured_targets(cells: &Cells) -> Vec<usize> {
-    let column = cells.var.index();
-    let targets = cells.measured.iter().flat_map(|m| &m.kinds).flat_map(|p| p.targets.iter().flatten());
+fn measured_targets(cells: &CellSet) -> Vec<usize> {
+    let column = cells.var().index();
+    let targets =
+        cells.measured().into_iter().flat_map(|m| &m.kinds).flat_map(|p| p.targets.iter().flatten());
     targets.filter_map(|name| column.get(name.as_str()).map(|&j| j as usize)).collect()
 }
 
-fn cells_expressing(cells: &Cells) -> Vec<usize> {
-    let mut count = vec![0; cells.n_genes()];
-    cells.x.indices.iter().for_each(|&j| count[j as usize] += 1);
-    count
-}
-
-fn median_expressed(cells: &Cells) -> usize {
-    let mut counts: Vec<usize> = (0..cells.len()).map(|i| cells.x.range(i).len()).collect();
+fn median(mut counts: Vec<u32>) -> u32 {
     counts.sort_unstable();
     counts.get(counts.len() / 2).copied().unwrap_or(0)
+}
+
+/// What is added up of each gene, cell by cell.
+struct GeneSums {
+    /// Cells that express it.
+    expressing: Vec<usize>,
+    /// Counts per 10,000 of each cell's library, and their squares; zeros where they are not wanted.
+    cp10k: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl GeneSums {
+    fn of(cells: &CellSet, with_moments: bool) -> Result<Self> {
+        let genes = cells.n_genes();
+        let mut sums =
+            Self { expressing: vec![0; genes], cp10k: vec![0.0; genes], squares: vec![0.0; genes] };
+        cells.each_matrix(&mut |start, x| {
+            x.indices.iter().for_each(|&j| sums.expressing[j as usize] += 1);
+            if with_moments {
+                (0..x.n_rows()).for_each(|i| sums.add_cp10k(x.row(i), cells.library()[start + i]));
+            }
+            Ok(())
+        })?;
+        Ok(sums)
+    }
+
+    fn add_cp10k(&mut self, (genes, values): (&[u32], &[f32]), library: f64) {
+        let factor = if library > 0.0 { 1e4 / library } else { 0.0 };
+        for (&j, &v) in genes.iter().zip(values) {
+            let x = f64::from(v) * factor;
+            self.cp10k[j as usize] += x;
+            self.squares[j as usize] += x * x;
+        }
+    }
+
+    /// Mean and variance (n − 1) of the counts per 10,000 over so many cells.
+    fn moments(&self, cells: usize) -> Vec<(f64, f64)> {
+        let n = cells as f64;
+        let of_gene = |(sum, squares): (&f64, &f64)| {
+            let mean = sum / n;
+            (mean, (squares / n - mean * mean).max(0.0) * n / (n - 1.0).max(1.0))
+        };
+        self.cp10k.iter().zip(&self.squares).map(of_gene).collect()
+    }
 }
 
 /// The genes of `pool` with the highest normalised dispersion, as scanpy's
@@ -395,18 +449,19 @@ fn median_expressed(cells: &Cells) -> usize {
 ///
 /// Mean and variance of CP10k over the cells; log of variance / mean; its z-score within 20 equally wide bins
 /// of log1p(mean). A bin with one gene scores 1. Ties go to the earlier gene.
-fn most_variable(cells: &Cells, pool: &[usize], wanted: usize) -> Vec<usize> {
-    let score = normalised_dispersion(cells, pool);
+fn most_variable(moments: &[(f64, f64)], pool: &[usize], wanted: usize) -> Vec<usize> {
+    let score = normalised_dispersion(moments, pool);
     let mut order: Vec<usize> = (0..pool.len()).collect();
     order.sort_by(|&a, &b| score[b].total_cmp(&score[a]).then(a.cmp(&b)));
     order.truncate(wanted);
     order.into_iter().map(|i| pool[i]).collect()
 }
 
-fn normalised_dispersion(cells: &Cells, pool: &[usize]) -> Vec<f64> {
-    let (mean, variance) = cp10k_moments(cells);
-    let log_mean: Vec<f64> = pool.iter().map(|&j| mean[j].ln_1p()).collect();
-    let log_dispersion: Vec<f64> = pool.iter().map(|&j| (variance[j] / mean[j].max(1e-12)).ln()).collect();
+fn normalised_dispersion(moments: &[(f64, f64)], pool: &[usize]) -> Vec<f64> {
+    let of_pool = || pool.iter().map(|&j| moments[j]);
+    let log_mean: Vec<f64> = of_pool().map(|(mean, _)| mean.ln_1p()).collect();
+    let log_dispersion: Vec<f64> =
+        of_pool().map(|(mean, variance)| (variance / mean.max(1e-12)).ln()).collect();
     let bin = equal_bins(&log_mean, 20);
     let mut score = vec![f64::NEG_INFINITY; pool.len()];
     for b in 0..20 {
@@ -424,25 +479,6 @@ fn normalised_dispersion(cells: &Cells, pool: &[usize]) -> Vec<f64> {
     score
 }
 
-/// Mean and variance (n − 1) of counts per 10,000 of each cell's library.
-fn cp10k_moments(cells: &Cells) -> (Vec<f64>, Vec<f64>) {
-    let (mut sum, mut squares) = (vec![0.0; cells.n_genes()], vec![0.0; cells.n_genes()]);
-    for i in 0..cells.len() {
-        let factor = if cells.library[i] > 0.0 { 1e4 / cells.library[i] } else { 0.0 };
-        let (genes, values) = cells.x.row(i);
-        for (&j, &v) in genes.iter().zip(values) {
-            let x = f64::from(v) * factor;
-            sum[j as usize] += x;
-            squares[j as usize] += x * x;
-        }
-    }
-    let n = cells.len() as f64;
-    let mean: Vec<f64> = sum.iter().map(|s| s / n).collect();
-    let variance =
-        squares.iter().zip(&mean).map(|(q, m)| ((q / n - m * m).max(0.0)) * n / (n - 1.0).max(1.0)).collect();
-    (mean, variance)
-}
-
 /// The bin of each value, as pandas' `cut` does: intervals closed on the right, the first a little wider.
 fn equal_bins(values: &[f64], bins: usize) -> Vec<usize> {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
@@ -453,15 +489,9 @@ fn equal_bins(values: &[f64], bins: usize) -> Vec<usize> {
     values.iter().map(bin).collect()
 }
 
-fn with_other_genes(cells: &Cells) -> Cells {
-    let mut x = crate::data::Csr::empty(cells.n_genes() + 1);
-    for i in 0..cells.len() {
-        let (genes, values) = cells.x.row(i);
-        let rest = (cells.library[i] - cells.x.row_sum(i)).max(0.0) as f32;
-        let row = genes.iter().copied().zip(values.iter().copied());
-        x.push_row(row.chain([(cells.n_genes() as u32, rest)]));
-    }
-    let mut var = cells.var.clone();
+/// The genes, and last the pseudo-gene.
+fn with_other_genes(var: &Frame) -> Frame {
+    let mut var = var.clone();
     var.names.push(OTHER_GENES.into());
     for column in &mut var.columns {
         let none = arrow_array::new_null_array(column.values.data_type(), 1);
@@ -470,5 +500,5 @@ fn with_other_genes(cells: &Cells) -> Cells {
             column.values = longer;
         }
     }
-    Cells { x, var, ..cells.clone() }
+    var
 }

@@ -1,7 +1,7 @@
 //! Cells from a file: a table, an h5ad, a 10x folder or a 10x HDF5 file, told apart by content.
 
-use crate::data::Cells;
-use crate::formats::{self, Loaded, Orientation, ValueKind};
+use crate::data::{CellSet, Csr, Survey};
+use crate::formats::{self, Opened, Orientation, ValueKind, ValueScan, ValueSummary};
 use crate::pipeline::{Call, Diagnostic, Input, Keys};
 use crate::run::{Outputs, StepCx, json_bytes};
 use anyhow::{Result, bail, ensure};
@@ -74,42 +74,77 @@ impl Read {
             gene_names: self.gene_names.as_ref().map(|g| g.0.clone()),
             orientation: self.orientation,
         };
-        let mut loaded = formats::load(&self.path, &options)?;
+        let opened = formats::open(&self.path, &options, cx.limits())?;
         let file = &self.shown;
-        loaded.warnings.iter().for_each(|warning| cx.services.warn(warning.clone()));
-        ensure!(!loaded.cells.is_empty(), "{file} has no cells");
-        ensure!(loaded.cells.n_genes() > 0, "{file} has no genes");
-        self.check_values(&loaded)?;
-        make_names_unique(&mut loaded.cells, cx);
-        let cells = loaded.cells;
-        let silent = (0..cells.len()).filter(|&i| cells.x.range(i).is_empty()).count();
+        if let CellSet::Stored(_) = opened.cells {
+            tracing::info!(
+                "{file} is read in blocks of rows: held, it would take more than an eighth of `memory`"
+            );
+        }
+        opened.warnings.iter().for_each(|warning| cx.services.warn(warning.clone()));
+        ensure!(!opened.cells.is_empty(), "{file} has no cells");
+        ensure!(opened.cells.n_genes() > 0, "{file} has no genes");
+        let (cells, values) = self.scan(&opened, cx)?;
+        let cells = make_names_unique(cells, cx);
+        let silent = cells.expressed()?.iter().filter(|&&genes| genes == 0).count();
         if silent > 0 {
             cx.services.warn(format!("{silent} of {} cells express no gene", cells.len()));
         }
         let summary = json!({
-            "headline": format!("{} cells × {} genes, {}", cells.len(), cells.n_genes(), loaded.values.kind),
-            "cells": cells.len(), "genes": cells.n_genes(), "values": loaded.values.kind.to_string(),
+            "headline": format!("{} cells × {} genes, {}", cells.len(), cells.n_genes(), values.kind),
+            "cells": cells.len(), "genes": cells.n_genes(), "values": values.kind.to_string(),
             "cells_without_genes": silent,
         });
         cx.write("read.json", &json_bytes(&summary)?)?;
         Ok(Outputs { summary, ..Outputs::of_cells("cells", cells) })
     }
 
-    /// Counts and profiles pass; anything else is an error that says where counts are.
-    fn check_values(&self, loaded: &Loaded) -> Result<()> {
-        let values = &loaded.values;
-        if let Some((i, j, value)) = first_bad(&loaded.cells) {
-            let (cell, gene) = (&loaded.cells.obs.names[i], &loaded.cells.var.names[j]);
-            let counts = self.where_counts_are();
-            bail!(
-                "{}: expected counts of 0 or more, found {value} for gene {gene} in cell {cell}{counts}",
-                self.shown
-            );
+    /// Looks at all values, in one pass where they are counts: what they are, and what they add up to.
+    fn scan(&self, opened: &Opened, cx: &StepCx<'_>) -> Result<(CellSet, ValueSummary)> {
+        let cells = &opened.cells;
+        let (mut scan, mut survey, mut library) = (ValueScan::new(cells.n_genes()), Survey::begin(), vec![]);
+        cells.each_matrix(&mut |start, x| {
+            cx.check()?;
+            self.check_numbers(cells, start, x)?;
+            scan.add(x);
+            library.extend((0..x.n_rows()).map(|i| x.row_sum(i)));
+            if let CellSet::Stored(_) = cells {
+                survey.add(x);
+                cx.services.progress(library.len() as u64, cells.len() as u64, "cells");
+            }
+            Ok(())
+        })?;
+        if scan.is_undecided() {
+            cells.each_matrix(&mut |_, x| {
+                scan.look_closer(x);
+                cx.check()
+            })?;
         }
-        match values.kind {
+        let values = scan.finish();
+        self.check_kind(values.kind, opened.named)?;
+        Ok(match cells {
+            CellSet::Held(_) => (cells.clone(), values),
+            CellSet::Stored(stored) => (stored.surveyed(library, survey.finish()).into(), values),
+        })
+    }
+
+    /// Values below 0, and such that are no numbers, are an error that says where counts are.
+    fn check_numbers(&self, cells: &CellSet, start: usize, x: &Csr) -> Result<()> {
+        let Some((i, j, value)) = first_bad(x) else { return Ok(()) };
+        let (cell, gene) = (&cells.obs().names[start + i], &cells.var().names[j]);
+        let counts = self.where_counts_are();
+        bail!(
+            "{}: expected counts of 0 or more, found {value} for gene {gene} in cell {cell}{counts}",
+            self.shown
+        )
+    }
+
+    /// Counts and profiles pass; anything else is an error that says where counts are.
+    fn check_kind(&self, kind: ValueKind, named: bool) -> Result<()> {
+        match kind {
             ValueKind::Counts | ValueKind::Profile => Ok(()),
             // The tables of the reference hold simulated abundances.
-            _ if self.abundances.unwrap_or(!loaded.named) => Ok(()),
+            _ if self.abundances.unwrap_or(!named) => Ok(()),
             kind => bail!(
                 "{}: the values of {} are {kind}, neither counts nor profiles{} If they are abundances all the \
                  same, write `values = \"abundances\"`.",
@@ -142,18 +177,22 @@ impl Read {
     }
 }
 
-fn first_bad(cells: &Cells) -> Option<(usize, usize, f32)> {
-    let at = cells.x.values.iter().position(|v| !v.is_finite() || *v < 0.0)?;
-    let cell = cells.x.offsets.partition_point(|&o| o as usize <= at) - 1;
-    Some((cell, cells.x.indices[at] as usize, cells.x.values[at]))
+fn first_bad(x: &Csr) -> Option<(usize, usize, f32)> {
+    let at = x.values.iter().position(|v| !v.is_finite() || *v < 0.0)?;
+    let cell = x.offsets.partition_point(|&o| o as usize <= at) - 1;
+    Some((cell, x.indices[at] as usize, x.values[at]))
 }
 
-fn make_names_unique(cells: &mut Cells, cx: &StepCx<'_>) {
-    for (frame, what) in [(&mut cells.var, "gene"), (&mut cells.obs, "cell")] {
-        let changed = frame.make_names_unique();
-        if changed > 0 {
-            let s = if changed == 1 { "" } else { "s" };
-            cx.services.warn(format!("{changed} repeated {what} name{s} made unique, as in `A-1`"));
+fn make_names_unique(cells: CellSet, cx: &StepCx<'_>) -> CellSet {
+    let (mut obs, mut var) = (cells.obs().clone(), cells.var().clone());
+    let mut changed = 0;
+    for (frame, what) in [(&mut var, "gene"), (&mut obs, "cell")] {
+        let repeated = frame.make_names_unique();
+        if repeated > 0 {
+            let s = if repeated == 1 { "" } else { "s" };
+            cx.services.warn(format!("{repeated} repeated {what} name{s} made unique, as in `A-1`"));
         }
+        changed += repeated;
     }
+    if changed > 0 { cells.with_frames(obs, var) } else { cells }
 }

@@ -5,6 +5,9 @@ mod genes;
 mod impacts;
 mod pairs;
 mod population;
+mod ranking;
+mod strongest;
+mod summary;
 mod table;
 
 pub use genes::quantile;
@@ -15,14 +18,20 @@ pub use table::ImpactTable;
 
 use super::FittedModel;
 use super::prepare::OTHER_GENES;
-use crate::data::{Cells, Csr, Knockouts};
+use crate::data::{CellSet, Cells, Csr, Frame, Knockouts};
 use crate::formats::h5ad;
 use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, PortType, Value};
 use crate::plugin::{Answers, Kind, Levels, Metric, Scope, Services, Shape, Strategy, is_name};
 use crate::run::{Outputs, StepCx, json_bytes};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
+use genes::{GeneSummary, Subjects};
+use impacts::Proposals;
+use ranking::Ranked;
 use serde_json::{Value as Json, json};
 use std::collections::HashSet;
+use strongest::Strongest;
+use summary::Summary;
+use table::StoredTable;
 
 /// What is screened, and how.
 #[derive(Clone)]
@@ -36,6 +45,12 @@ pub struct Screen {
     groups: Option<String>,
     /// The knockouts, where a strategy that looks at all cells at once was asked before.
     known: Option<Knockouts>,
+    /// Whether screen.h5ad is written.
+    h5ad: bool,
+    /// Whether all impacts are written, if the pipeline says so.
+    table: Option<bool>,
+    /// How many knockouts of each cell are written apart.
+    top_per_cell: Option<u64>,
 }
 
 /// A metric, and what "after" is compared with.
@@ -95,11 +110,28 @@ struct EffectsOf {
 
 const EFFECTS: usize = 50;
 
-/// Above this many stored values screen.h5ad is not written.
+/// How many knockouts of each cell are written where not all are.
+const TOP_PER_CELL: u64 = 10;
+
+/// Folders and files of a screen.
+const IMPACTS: &str = "impacts";
+const SUMMARY: &str = "summary";
+const CELLS: &str = "cells.parquet";
+
+/// What a screen tells.
+struct Told {
+    rows: usize,
+    genes: Vec<GeneSummary>,
+    ranked: Vec<Ranked>,
+}
+
+/// Above this many knockouts their table is not written, above this many stored values screen.h5ad is not.
 const MOST_STORED: usize = 100_000_000;
+/// Bytes that a value takes while screen.h5ad is made.
+const BYTES_OF_H5AD: u64 = 20;
 
 impl Screen {
-    /// Keys: `model`, `cells`, `knockouts`, `impact`, `anchor`, `effects`, `groups`.
+    /// Keys: `model`, `cells`, `knockouts`, `impact`, `anchor`, `effects`, `groups`, `h5ad`, `table`, `top_per_cell`.
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
         let model = keys.required_inputs("model", &[PortType::Model], "a model, or a simulator's truth");
         let cells = keys.required_inputs("cells", &[PortType::Cells], "the cells to knock genes out in");
@@ -112,8 +144,22 @@ impl Screen {
         let impacts = read_impacts(keys, anchor.is_some());
         let effects = read_effects(keys);
         let groups = keys.text("groups");
+        let h5ad = keys.boolean("h5ad").unwrap_or(true);
+        let (table, top_per_cell) = (keys.boolean("table"), keys.count("top_per_cell", 1));
         let (knockouts, impacts, known) = (knockouts?, impacts?, None);
-        Some(Self { model, cells, knockouts, impacts, anchor, effects, groups, known })
+        Some(Self {
+            model,
+            cells,
+            knockouts,
+            impacts,
+            anchor,
+            effects,
+            groups,
+            known,
+            h5ad,
+            table,
+            top_per_cell,
+        })
     }
 
     /// See [`super::Action::inputs`].
@@ -126,7 +172,8 @@ impl Screen {
         let effects = json!({ "top": self.effects.top, "genes": self.effects.genes });
         json!({
             "knockouts": self.knockouts.describe(), "impact": self.impacts.iter().map(Impact::spec).collect::<Json>(),
-            "anchor": self.anchor, "effects": effects, "groups": self.groups,
+            "anchor": self.anchor, "effects": effects, "groups": self.groups, "h5ad": self.h5ad,
+            "table": self.table, "top_per_cell": self.top_per_cell,
         })
     }
 
@@ -138,35 +185,119 @@ impl Screen {
     /// Screens; writes impacts part by part, then what is told of genes, effects, and an h5ad for scanpy.
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
         let model = cx.model("model")?;
-        let cells = model.align(cx.cells("cells")?, &cx.services)?;
+        let mut cells = model.align(cx.cell_set("cells")?, &cx.services)?;
         super::warn_of_perturbed(&cells, "screened", &cx.services);
-        if model.fitted.info().answers != Answers::Profiles {
-            return population::run(self, &model, &cells, cx);
+        let of_cells = model.fitted.info().answers == Answers::Profiles;
+        if !of_cells || !by_blocks(&self.knockouts) {
+            cells = CellSet::Held(cx.hold(&cells, "cells")?);
         }
-        let measures = self.measures(&cx.services)?;
-        let strategy = self.strategy(&cx.services)?;
-        let shot =
-            Shot { screen: self, model: &model, cells: &cells, measures: &measures, host: &cx.services };
-        let manifest = impacts::write_parts(&shot, &strategy, &cx.path("impacts"))?;
-        let table = ImpactTable::read(&cx.path("impacts"), &cells)?;
-        if table.len() == 0 {
+        if !of_cells {
+            return population::run(self, &model, &*cells.load()?, cx);
+        }
+        let (measures, strategy) = (self.measures(&cx.services)?, self.strategy(&cx.services)?);
+        let setup = Setup { screen: self, model: &model, measures: &measures, host: &cx.services };
+        let subjects = Subjects::of(&cells, self.groups.as_deref())?;
+        let proposals = Proposals::of(&setup, &cells, &strategy)?;
+        let has_table = self.has_table(&proposals, &setup, &cells)?;
+        let with_h5ad = self.with_h5ad(has_table, &subjects, cx)?;
+        let told = match has_table {
+            true => self.with_table(&setup, &proposals, &subjects, cx)?,
+            false => self.without_table(&setup, &proposals, &subjects, cx)?,
+        };
+        if told.rows == 0 {
             cx.services.warn(format!("{} proposed no knockout in these cells", self.knockouts.full_name()));
         }
-        let genes = genes::summarise(&table, &cells, self.groups.as_deref())?;
-        cx.write("genes.csv", &genes::write_csv(&genes, &cells)?)?;
-        let shown = self.shown();
-        let (asked, top) = self.effects_of(&table, shown, &cells, &cx.services)?;
-        effects::write(&shot, &asked, self.groups.as_deref(), &cx.path("effects.parquet"))?;
-        self.write_h5ad(&table, &cells, cx)?;
+        cx.write("genes.csv", &genes::write_csv(&told.genes, cells.var())?)?;
+        let chosen = self.effects_of(told.ranked, cells.var(), &cx.services)?;
+        let asked = effects::Asked {
+            cells: &cells,
+            proposals: &proposals,
+            chosen: &chosen,
+            groups: &subjects.groups,
+        };
+        effects::write(&setup, &asked, cx.memory(), &cx.path("effects.parquet"))?;
+        if with_h5ad {
+            self.write_h5ad(&StoredTable::open(&cx.path(IMPACTS))?, &cells, cx)?;
+        }
+        let (shown, described) = (self.shown(), setup.described());
         let summary = json!({
-            "headline": format!("{} knockouts in {} cells", table.len(), cells.len()),
-            "knockouts": table.len(), "cells": cells.len(), "genes": cells.n_genes(),
-            "model": model.fitted.name(), "impacts": manifest["impacts"], "strategy": self.knockouts.full_name(),
-            "anchor": self.anchor, "top": top, "shown": manifest["impacts"][shown],
-            "keystones": genes::keystones(&genes, &measures[shown].column, &cells, &self.effects.genes),
+            "headline": format!("{} knockouts in {} cells", told.rows, cells.len()),
+            "knockouts": told.rows, "cells": cells.len(), "genes": cells.n_genes(), "table": has_table,
+            "model": model.fitted.name(), "impacts": described, "strategy": self.knockouts.full_name(),
+            "anchor": self.anchor, "top": chosen.iter().map(|k| k.label.as_str()).collect::<Json>(),
+            "shown": described[shown],
+            "keystones":
+                genes::keystones(&told.genes, &measures[shown].column, cells.var(), &self.effects.genes),
         });
         cx.write("screen.json", &json_bytes(&summary)?)?;
+        // What a killed run would go on from is needed no more.
+        summary::remove(&cx.path(SUMMARY))?;
         Ok(Outputs { summary, ..Outputs::default() })
+    }
+
+    /// Whether the impacts of all knockouts are written: unless the pipeline says so, where they are not too many.
+    fn has_table(&self, proposals: &Proposals<'_>, setup: &Setup<'_>, cells: &CellSet) -> Result<bool> {
+        if let Some(table) = self.table {
+            return Ok(table);
+        }
+        let too_many = proposals.are_more_than(MOST_STORED, setup, cells)?;
+        if too_many {
+            setup.host.warn(format!(
+                "more than {MOST_STORED} knockouts: their impacts are summed up (genes.csv, cells.parquet) and not all \
+                 written; `table = true` writes them"
+            ));
+        }
+        Ok(!too_many)
+    }
+
+    /// Writes all impacts, and sums them up.
+    fn with_table(
+        &self,
+        setup: &Setup<'_>,
+        proposals: &Proposals<'_>,
+        subjects: &Subjects<'_>,
+        cx: &StepCx<'_>,
+    ) -> Result<Told> {
+        let cells = subjects.cells;
+        let mut parts = impacts::Parts::begin(setup, cells, &cx.path(IMPACTS))?;
+        proposals.each_part(setup, cells, &mut parts)?;
+        parts.finish()?;
+        let table = StoredTable::open(&cx.path(IMPACTS))?;
+        if let Some(count) = self.top_per_cell {
+            let strongest = self.strongest(count);
+            let (mut file, frames) =
+                (strongest.begin(&table.columns, &cx.path(CELLS))?, (cells.obs(), cells.var()));
+            table.each_part(frames, &mut |part| strongest.add(&part, frames, &mut file))?;
+            file.finish()?;
+        }
+        let (genes, ranked) = genes::summarise(&table, subjects, (self.shown(), cx.memory()))?;
+        Ok(Told { rows: table.rows, genes, ranked })
+    }
+
+    /// Sums the impacts up as they come.
+    fn without_table(
+        &self,
+        setup: &Setup<'_>,
+        proposals: &Proposals<'_>,
+        subjects: &Subjects<'_>,
+        cx: &StepCx<'_>,
+    ) -> Result<Told> {
+        let strongest = self.strongest(self.top_per_cell.unwrap_or(TOP_PER_CELL));
+        let mut summary = Summary::begin(setup, subjects, strongest, &cx.path(SUMMARY))?;
+        proposals.each_part(setup, subjects.cells, &mut summary)?;
+        let (rows, genes, ranked) = summary.finish(&cx.path(CELLS))?;
+        Ok(Told { rows, genes, ranked })
+    }
+
+    /// The strongest knockouts of a cell, by the impact for people.
+    fn strongest(&self, count: u64) -> Strongest {
+        let shown = self.shown();
+        Strongest::new(count as usize, shown, self.impacts[shown].strongest() == "lowest")
+    }
+
+    /// Whether it says how impacts are kept, which only screens of cells have to.
+    pub fn says_what_is_kept(&self) -> bool {
+        self.table.is_some() || self.top_per_cell.is_some()
     }
 
     /// Whether it says what impacts are.
@@ -208,27 +339,17 @@ impl Screen {
         self.impacts.iter().map(make).collect()
     }
 
-    /// The knockouts whose effects are written, and their names.
-    fn effects_of(
-        &self,
-        table: &ImpactTable,
-        shown: usize,
-        cells: &Cells,
-        host: &Services,
-    ) -> Result<(Vec<Knockouts>, Vec<String>)> {
+    /// The knockouts whose effects are written: the strongest, and those asked for.
+    fn effects_of(&self, ranked: Vec<Ranked>, var: &Frame, host: &Services) -> Result<Vec<Ranked>> {
         let EffectsOf { top, genes } = &self.effects;
-        let asked = super::prepare::find_genes(&cells.var, genes, "effects")?;
-        self.warn_of_unproposed(
-            &asked,
-            (0..table.len()).filter_map(|i| table.knockouts.single(i)),
-            cells,
-            host,
-        );
-        let ranked = table.rows_by_knockout(shown, cells).into_iter().enumerate();
-        let wanted = ranked.filter(|(i, r)| i < top || genes.contains(&r.label));
-        let chosen: Vec<_> = wanted.map(|(_, r)| r).collect();
-        let labels = chosen.iter().map(|r| r.label.clone()).collect();
-        Ok((chosen.into_iter().map(|r| table.knockouts.select(r.rows)).collect(), labels))
+        let asked = super::prepare::find_genes(var, genes, "effects")?;
+        let single = |k: &Ranked| match (&k.genes[..], &k.levels[..]) {
+            ([gene], [0.0]) => Some(*gene),
+            _ => None,
+        };
+        self.warn_of_unproposed(&asked, ranked.iter().filter_map(single), var, host);
+        let wanted = ranked.into_iter().enumerate().filter(|(i, k)| i < top || genes.contains(&k.label));
+        Ok(wanted.map(|(_, k)| k).collect())
     }
 
     /// Effects were asked for of genes that the strategy knocks out in no cell.
@@ -236,36 +357,58 @@ impl Screen {
         &self,
         asked: &[usize],
         proposed: impl Iterator<Item = u32>,
-        cells: &Cells,
+        var: &Frame,
         host: &Services,
     ) {
         let proposed: HashSet<usize> = proposed.map(|gene| gene as usize).collect();
         let absent: Vec<&str> =
-            asked.iter().filter(|g| !proposed.contains(g)).map(|&g| cells.var.names[g].as_str()).collect();
+            asked.iter().filter(|g| !proposed.contains(g)).map(|&g| var.names[g].as_str()).collect();
         if !absent.is_empty() {
             let strategy = self.knockouts.full_name();
             host.warn(format!("`effects`: {strategy} knocks out {} alone in no cell", absent.join(", ")));
         }
     }
 
+    /// Whether screen.h5ad is written. It is made in memory: when that does not suffice, it is said before the screen.
+    fn with_h5ad(&self, has_table: bool, subjects: &Subjects<'_>, cx: &StepCx<'_>) -> Result<bool> {
+        if !(self.h5ad && has_table) {
+            return Ok(false);
+        }
+        let values = subjects.values();
+        if values > MOST_STORED {
+            cx.services.warn(format!(
+                "screen.h5ad is not written: the cells have {values} values, more than {MOST_STORED}; impacts/ has all \
+                 that it would hold"
+            ));
+            return Ok(false);
+        }
+        let (bytes, memory) = (values as u64 * BYTES_OF_H5AD, cx.memory());
+        ensure!(
+            matches!(subjects.cells, CellSet::Held(_)) || bytes <= memory,
+            "screen.h5ad is made in memory and takes {} for X alone, more than `memory`, {}: leave it out \
+             (`h5ad = false`), screen fewer cells, or give a larger `memory`",
+            crate::memory::shown(bytes),
+            crate::memory::shown(memory)
+        );
+        Ok(true)
+    }
+
     /// X as read, with one layer for each impact: single knockouts; what was not screened is not stored.
-    fn write_h5ad(&self, table: &ImpactTable, cells: &Cells, cx: &StepCx<'_>) -> Result<()> {
-        if table.len() > MOST_STORED || cells.x.nnz() > MOST_STORED {
-            cx.services.warn(format!("screen.h5ad is not written: more than {MOST_STORED} values"));
+    fn write_h5ad(&self, table: &StoredTable, cells: &CellSet, cx: &StepCx<'_>) -> Result<()> {
+        if table.rows > MOST_STORED {
+            let rows = table.rows;
+            cx.services
+                .warn(format!("screen.h5ad is not written: {rows} knockouts, more than {MOST_STORED}"));
             return Ok(());
         }
-        let layers: Vec<(String, Csr)> = table
-            .columns
-            .iter()
-            .zip(&table.values)
-            .map(|(column, values)| {
-                let name =
-                    if column == "impact" { "ko_impact".into() } else { format!("ko_impact_{column}") };
-                (name, table.layer(values, cells))
-            })
-            .collect();
-        let layers: Vec<(&str, &Csr)> = layers.iter().map(|(name, layer)| (name.as_str(), layer)).collect();
-        h5ad::write(&cx.path("screen.h5ad"), cells, &layers)
+        let name = |column: &String| match column.as_str() {
+            "impact" => "ko_impact".into(),
+            column => format!("ko_impact_{column}"),
+        };
+        let names: Vec<String> = table.columns.iter().map(name).collect();
+        let layers = table.layers((cells.obs(), cells.var()))?;
+        let layers: Vec<(&str, &Csr)> = names.iter().map(String::as_str).zip(&layers).collect();
+        h5ad::write(&cx.path("screen.h5ad"), &*cells.load()?, &layers)
     }
 }
 
@@ -306,6 +449,35 @@ impl Measure {
         json!({ "column": self.column, "metric": impact.call.full_name(), "with": impact.call.params.written,
             "against": impact.against.word(), "strongest": impact.strongest(),
             "removes_genes": impact.removes_genes() })
+    }
+}
+
+/// What a screen of whichever cells needs.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// The screen.
+    pub screen: &'a Screen,
+    /// The model.
+    pub model: &'a FittedModel,
+    /// The metrics.
+    pub measures: &'a [Measure],
+    /// The host's services.
+    pub host: &'a Services,
+}
+
+impl<'a> Setup<'a> {
+    /// What the impacts are, for the manifest and the report.
+    fn described(&self) -> Vec<Json> {
+        self.measures.iter().zip(&self.screen.impacts).map(|(m, impact)| m.describe(impact)).collect()
+    }
+
+    /// With these cells, which have the model's genes.
+    pub fn shot<'b>(&self, cells: &'b Cells) -> Shot<'b>
+    where
+        'a: 'b,
+    {
+        let Self { screen, model, measures, host } = *self;
+        Shot { screen, model, cells, measures, host }
     }
 }
 

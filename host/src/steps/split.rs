@@ -1,6 +1,6 @@
 //! Training, validation and test cells: drawn at random, or in each group of an annotation alike.
 
-use crate::data::Cells;
+use crate::data::CellSet;
 use crate::pipeline::{Call, Diagnostic, Input, Keys, PortType, Table, Value};
 use crate::run::{Outputs, StepCx, seeded_stream};
 use anyhow::{Context, Result, ensure};
@@ -67,7 +67,7 @@ impl Split {
 
     /// Splits; writes which cell went where.
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
-        let cells = cx.cells("from")?;
+        let cells = cx.cell_set("from")?;
         let strata = match &self.stratify {
             None => vec![(0..cells.len()).collect()],
             Some(column) => strata(&cells, column)?,
@@ -86,7 +86,7 @@ impl Split {
         }
         let mut csv = csv::Writer::from_writer(vec![]);
         csv.write_record(["cell", "part"])?;
-        for (name, &part) in cells.obs.names.iter().zip(&part) {
+        for (name, &part) in cells.obs().names.iter().zip(&part) {
             csv.write_record([name.as_str(), self.parts()[part].0])?;
         }
         cx.write("split.csv", &csv.into_inner()?)?;
@@ -118,8 +118,8 @@ impl Split {
 }
 
 /// The rows of each value of an annotation, by value; cells without one are a stratum of their own.
-fn strata(cells: &Cells, column: &str) -> Result<Vec<Vec<usize>>> {
-    let column = crate::run::obs_column(cells, column).context("`stratify`")?;
+fn strata(cells: &CellSet, column: &str) -> Result<Vec<Vec<usize>>> {
+    let column = crate::run::obs_column(cells.obs(), column).context("`stratify`")?;
     let mut strata: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
     for (i, text) in column.texts().into_iter().enumerate() {
         strata.entry(text).or_default().push(i);

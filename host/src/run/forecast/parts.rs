@@ -1,7 +1,7 @@
 //! The parts of a step's work that are tried: a fit of less effort, a screen or an evaluation of fewer cells.
 
 use super::{Basis, Done, Member, Part, Planner, SAMPLE, Screened, StepForecast, Whole, at};
-use crate::data::Cells;
+use crate::data::CellSet;
 use crate::pipeline::Call;
 use crate::plugin::Answers;
 use crate::run::context::{Outputs, seeded_stream};
@@ -44,7 +44,7 @@ impl Planner<'_> {
     /// A screen of more and more cells.
     pub(super) fn screen(&mut self, member: &Member<'_>, screen: &Screen) -> Result<StepForecast> {
         let (model, cells) = (first(member, "model")?, first(member, "cells")?.clone());
-        let (model, all) = (self.executor.model(model)?, self.executor.cells(&cells)?);
+        let (model, all) = (self.executor.model(model)?, self.executor.cell_set(&cells)?);
         let (services, _) = self.services(member, self.options.cancelled.clone());
         let aligned = model.align(all.clone(), &services)?;
         let answers = model.fitted.info().answers;
@@ -54,14 +54,14 @@ impl Planner<'_> {
         let climbed = self.climb(member, limits, &mut |planner, units| {
             planner.part_of_screen(member, screen, &pairs, units)
         })?;
-        let stored = Screen::stores(pairs.count, aligned.x.nnz());
+        let stored = aligned.nnz()?;
         let whole = Whole {
             units: all.len() as u64,
             of: "cells",
             // Of a population each knockout is one row, whose work is that of all its cells.
             size: (answers == Answers::Profiles).then_some(pairs.count),
             memory_grows: true,
-            has: &|file| stored || file != "screen.h5ad",
+            has: &|file| screen.writes(file, pairs.count, stored),
         };
         let instance = |done: &Done| (done.taken.units, Rc::new(member.instance(done)));
         if climbed.done.last().is_some_and(|last| last.taken.units < whole.units) {
@@ -84,7 +84,7 @@ impl Planner<'_> {
         units: u64,
     ) -> Result<Part> {
         let cells = first(member, "cells")?;
-        let all = self.executor.cells(cells)?;
+        let all = self.executor.cell_set(cells)?;
         if units >= all.len() as u64 {
             return Ok(as_it_is(member));
         }
@@ -98,7 +98,7 @@ impl Planner<'_> {
     fn pairs(&self, member: &Member<'_>, screen: &Screen) -> Result<Pairs> {
         let model = self.executor.model(first(member, "model")?)?;
         let (services, _) = self.services(member, self.options.cancelled.clone());
-        let cells = model.align(self.executor.cells(first(member, "cells")?)?, &services)?;
+        let cells = model.align(self.executor.cell_set(first(member, "cells")?)?, &services)?;
         screen.pairs(model.fitted.info().answers, &cells, &services, COUNTING)
     }
 
@@ -113,7 +113,7 @@ impl Planner<'_> {
             Action::Fit(fit) => fit.call.component.model_info().answers,
             _ => Answers::Profiles,
         };
-        let cells = self.executor.cells(first(member, "cells")?)?;
+        let cells = self.executor.cell_set(first(member, "cells")?)?;
         let (services, _) = self.services(member, self.options.cancelled.clone());
         let pairs = screen.pairs(answers, &cells, &services, COUNTING)?;
         Ok(counted(self.without_outcome(member, why), &pairs))
@@ -122,7 +122,7 @@ impl Planner<'_> {
     /// An evaluation of more and more cells.
     pub(super) fn on_cells(&mut self, member: &Member<'_>) -> Result<StepForecast> {
         let cells = first(member, "cells")?.clone();
-        let all = self.executor.cells(&cells)?;
+        let all = self.executor.cell_set(&cells)?;
         let units = all.len() as u64;
         let climbed = self.climb(member, (FEWEST_CELLS, units, units), &mut |planner, some| {
             if some == units {
@@ -158,7 +158,7 @@ impl Planner<'_> {
     fn cells_of(&self, screen: &Chosen) -> u64 {
         let cells =
             self.executor.instance(screen).ok().and_then(|i| i.choices.get("cells")?.first().cloned());
-        cells.and_then(|cells| self.executor.cells(&cells).ok()).map_or(0, |cells| cells.len() as u64)
+        cells.and_then(|cells| self.executor.cell_set(&cells).ok()).map_or(0, |cells| cells.len() as u64)
     }
 
     /// A member's choices with the screens, and the truth, of so many cells.
@@ -199,7 +199,7 @@ impl Planner<'_> {
     }
 
     /// A member's choices with these cells.
-    fn with_cells(&self, member: &Member<'_>, all: &Chosen, some: Cells) -> Choices {
+    fn with_cells(&self, member: &Member<'_>, all: &Chosen, some: CellSet) -> Choices {
         let mut sample = Chosen { group: None, ..all.clone() };
         sample.labels.insert(SAMPLE.into(), some.len().to_string());
         let outputs = Rc::new(Outputs::of_cells(&all.input.port, some));

@@ -72,11 +72,11 @@ pub fn scores(
     let mut rows = vec![];
     for peers in &groups {
         let (models, fitted) = (&peers.models, peers.fitted(cx)?);
-        let measured = fitted[0].align(truth.clone(), &cx.services)?;
+        let measured = fitted[0].align_held(truth.clone(), &cx.services)?;
         let panel = Panel::measure(&measured, min_cells, &cx.services)?;
         let bout = Bout {
             panel: &panel,
-            cells: &*fitted[0].align(asked.clone(), &cx.services)?,
+            cells: &*fitted[0].align_held(asked.clone(), &cx.services)?,
             truth: &truth,
             host: &cx.services,
         };

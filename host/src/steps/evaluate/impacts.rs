@@ -74,7 +74,8 @@ fn open<'a>(chosen: &Chosen, cx: &'a StepCx<'_>) -> Result<Screened<'a>> {
     let input =
         |key: &str| instance.choices.get(key).and_then(|c| c.first()).context("a screen without inputs");
     let model = input("model")?.clone();
-    let cells = cx.run().model(&model)?.align(cx.run().cells(input("cells")?)?, &cx.services)?;
+    let cells = cx.run().model(&model)?.align(cx.run().cell_set(input("cells")?)?, &cx.services)?;
+    let cells = cx.hold(&cells, "cells")?;
     let table = ImpactTable::read(&instance.dir.join("impacts"), &cells)?;
     Ok(Screened { screen, model, cells, table })
 }

@@ -15,13 +15,13 @@ const CELLS_AT_ONCE: usize = 64;
 /// Scores of all models and baselines, flattened, cell by cell and gene by gene.
 pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<(Vec<ScoreRow>, Json)> {
     let cells = cx.run().cells(single(cx, "cells")?)?;
-    crate::steps::warn_of_perturbed(&cells, "predicted", &cx.services);
+    crate::steps::warn_of_perturbed(&crate::data::CellSet::Held(cells.clone()), "predicted", &cx.services);
     let data = name_of(single(cx, "cells")?, cx);
     let groups = by_training(cx.chosen("models"), cx)?;
     let mut rows = vec![];
     for peers in &groups {
         let (models, fitted) = (&peers.models, peers.fitted(cx)?);
-        let aligned = fitted[0].align(cells.clone(), &cx.services)?;
+        let aligned = fitted[0].align_held(cells.clone(), &cx.services)?;
         let mut contenders = vec![];
         for (chosen, model) in models.iter().zip(&fitted) {
             contenders.push(contender(name_of(chosen, cx), false, model, &aligned, &cx.services)?);

@@ -1,7 +1,7 @@
 //! The key `perturbation`: the annotation that says which perturbation was measured in each cell.
 
 use super::find_genes;
-use crate::data::{Cells, LabelRules, Measured};
+use crate::data::{CellSet, LabelRules, Measured};
 use crate::pipeline::{Diagnostic, Keys, Node, Value};
 use crate::plugin::Services;
 use anyhow::{Context, Result, ensure};
@@ -55,10 +55,10 @@ impl Labels {
     ///
     /// # Errors
     /// When there is no such annotation, when no cell is a control, when `targets` names an unknown gene.
-    pub fn read(&self, cells: &Cells, host: &Services) -> Result<Cells> {
-        let column = crate::run::obs_column(cells, &self.column).context("`perturbation`")?;
+    pub fn read(&self, cells: &CellSet, host: &Services) -> Result<CellSet> {
+        let column = crate::run::obs_column(cells.obs(), &self.column).context("`perturbation`")?;
         for targets in self.rules.targets.values() {
-            find_genes(&cells.var, targets, "perturbation.targets")?;
+            find_genes(cells.var(), targets, "perturbation.targets")?;
         }
         let labels = column.texts();
         let rows: Vec<usize> = (0..labels.len()).filter(|&i| labels[i].is_some()).collect();
@@ -69,9 +69,9 @@ impl Labels {
         let labels: Vec<String> = labels.into_iter().flatten().collect();
         ensure!(!labels.is_empty(), "no cell has a value of `{}`", self.column);
         self.check_rules(&labels, host);
-        let measured = Measured::read(&labels, &cells.var.names, &self.rules);
+        let measured = Measured::read(&labels, &cells.var().names, &self.rules);
         self.check(&measured, host)?;
-        Ok(Cells { measured: Some(measured), ..cells.select_cells(&rows) })
+        Ok(cells.select_cells(&rows).with_measured(measured))
     }
 
     /// A value that the pipeline speaks of and no cell has is most likely misspelt.

@@ -1,21 +1,25 @@
 //! What changes when a gene is lost: the mean profile before and after, gene by gene, signed.
 
-use super::Shot;
-use super::impacts::{make_null, push_after};
-use super::table::write_parquet;
-use crate::data::Knockouts;
+use super::Setup;
+use super::genes::Groups;
+use super::impacts::{Proposals, blocks, make_null, push_after};
+use super::ranking::{Identity, Ranked, identity};
+use super::table::TableFile;
+use crate::data::{CellSet, Cells, Knockouts, Window};
 use crate::run::Cancelled;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use arrow_array::builder::{Float64Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use rayon::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Knockouts, and cells, that are predicted at once.
 const KNOCKOUTS_AT_ONCE: usize = 8;
 const CELLS_AT_ONCE: usize = 32;
+/// Cells that are held while all knockouts are predicted.
+const CELLS_OF_A_SPAN: usize = 2048;
 
 /// Sums over the cells of one group, gene by gene.
 struct Sums {
@@ -28,26 +32,33 @@ struct Sums {
     detected: Vec<f64>,
 }
 
-/// Writes the effects of each knockout on all other genes.
+/// What effects are asked for.
+pub struct Asked<'a> {
+    /// The cells, with the model's genes.
+    pub cells: &'a CellSet,
+    /// The knockouts of the screen.
+    pub proposals: &'a Proposals<'a>,
+    /// Those whose effects are written.
+    pub chosen: &'a [Ranked],
+    /// The groups that the effects are told of.
+    pub groups: &'a Groups,
+}
+
+/// Writes the effects of each chosen knockout on all other genes.
 ///
 /// "Before" is the prediction without the removed genes, closed again, so that a knockout without consequence
 /// changes nothing; with anchoring it is the observed profile instead. The interval of the log2 fold change is
-/// the normal 95 % interval over cells (paired, delta method).
-pub fn write(shot: &Shot<'_>, knockouts: &[Knockouts], groups: Option<&str>, path: &Path) -> Result<()> {
-    let group_of: Vec<Option<String>> = match groups {
-        None => vec![None; shot.cells.len()],
-        Some(column) => crate::run::obs_column(shot.cells, column).context("`groups`")?.texts(),
-    };
-    let names: BTreeSet<&String> = group_of.iter().flatten().collect();
-    let mut members: Vec<Member<'_>> = vec![("all", None)];
-    members.extend(names.iter().map(|name| (name.as_str(), Some(*name))));
-    let tables: Vec<Vec<RecordBatch>> = knockouts
-        .par_chunks(KNOCKOUTS_AT_ONCE)
-        .map(|some| of_knockouts(shot, some, &members, &group_of))
-        .collect::<Result<_>>()?;
-    let tables = tables.concat();
-    let tables = if tables.is_empty() { vec![Table::new(OF_PROFILES).finish()?] } else { tables };
-    write_parquet(path, &tables)
+/// the normal 95 % interval over cells (paired, delta method). The cells are gone through once for as many knockouts
+/// as can be summed up in an eighth of the memory.
+pub fn write(setup: &Setup<'_>, asked: &Asked<'_>, memory: u64, path: &Path) -> Result<()> {
+    let schema = Table::new(OF_PROFILES).finish()?.schema();
+    let mut file = TableFile::create(path, schema)?;
+    let bytes = (Sums::BYTES * asked.cells.n_genes() * asked.groups.names.len()) as u64;
+    let chunks = (memory / 8 / (bytes * KNOCKOUTS_AT_ONCE as u64).max(1)).max(1) as usize;
+    for some in asked.chosen.chunks(chunks.saturating_mul(KNOCKOUTS_AT_ONCE)) {
+        of_knockouts(setup, &Asked { chosen: some, ..*asked }, &mut file)?;
+    }
+    file.finish()
 }
 
 /// The numbers of effects on profiles.
@@ -55,88 +66,89 @@ pub const OF_PROFILES: &[&str] = &["before", "after", "log2fc", "log2fc_lower", 
 /// The numbers of effects that are scores.
 pub const OF_SCORES: &[&str] = &["score", "detection"];
 
-/// A group as results call it, and the annotation's value; none for all cells.
-type Member<'a> = (&'a str, Option<&'a String>);
-type Members<'a> = [Member<'a>];
+/// A knockout in a cell: the cell's number, and that of the knockout among the chosen ones.
+type Row = (usize, usize);
 
-/// The tables of some knockouts, which share the predictions of the cells as they are.
-fn of_knockouts(
-    shot: &Shot<'_>,
-    knockouts: &[Knockouts],
-    members: &Members<'_>,
-    group_of: &[Option<String>],
-) -> Result<Vec<RecordBatch>> {
-    let (genes, names) = (shot.cells.n_genes(), &shot.cells.var.names);
-    let mut sums: Vec<Vec<Sums>> =
-        knockouts.iter().map(|_| members.iter().map(|_| Sums::new(genes)).collect()).collect();
-    // Of each knockout the rows of the cells to come.
-    let mut next = vec![0; knockouts.len()];
-    for start in (0..shot.cells.len() as u64).step_by(CELLS_AT_ONCE) {
-        if shot.host.cancelled() {
-            return Err(Cancelled.into());
-        }
-        let mut asked: Vec<(u64, usize, usize)> = vec![];
-        for (k, (rows, next)) in knockouts.iter().zip(&mut next).enumerate() {
-            while *next < rows.len() && rows.cell[*next] < start + CELLS_AT_ONCE as u64 {
-                asked.push((rows.cell[*next], k, *next));
-                *next += 1;
-            }
-        }
-        asked.sort_unstable();
-        add_block(shot, knockouts, &asked, (members, group_of), &mut sums)?;
+/// Goes through the cells, sums up, and adds the tables of the knockouts to a file.
+fn of_knockouts(setup: &Setup<'_>, asked: &Asked<'_>, file: &mut TableFile) -> Result<()> {
+    let genes = asked.cells.n_genes();
+    let number: HashMap<Identity, usize> =
+        asked.chosen.iter().enumerate().map(|(k, chosen)| (chosen.identity(), k)).collect();
+    let groups = || asked.groups.names.iter().map(|_| Sums::new(genes)).collect::<Vec<_>>();
+    let mut sums: Vec<Vec<Sums>> = asked.chosen.iter().map(|_| groups()).collect();
+    let mut window = Window::of(asked.cells);
+    for cells in blocks(asked.cells.len(), CELLS_OF_A_SPAN) {
+        window.reach(cells.end)?;
+        let proposed = asked.proposals.within(setup, &window, cells.clone())?;
+        let wanted = (0..proposed.len()).filter_map(|i| Some((i, *number.get(&identity(&proposed, i))?)));
+        let mut rows: Vec<Row> = wanted.map(|(i, k)| (proposed.cell[i] as usize, k)).collect();
+        rows.sort_unstable();
+        let here = (window.cells(), window.start());
+        // Knockouts of a chunk share the predictions of the cells as they are.
+        sums.par_chunks_mut(KNOCKOUTS_AT_ONCE).enumerate().try_for_each(|(chunk, sums)| {
+            let first = chunk * KNOCKOUTS_AT_ONCE;
+            let of_chunk = |row: &&Row| (first..first + sums.len()).contains(&row.1);
+            let rows: Vec<Row> = rows.iter().filter(of_chunk).map(|&(cell, k)| (cell, k - first)).collect();
+            let chunk = Asked { chosen: &asked.chosen[first..first + sums.len()], ..*asked };
+            rows.chunk_by(|a, b| a.0 / CELLS_AT_ONCE == b.0 / CELLS_AT_ONCE)
+                .try_for_each(|block| add_block(setup, here, &chunk, block, sums))
+        })?;
+        window.release(cells.end);
     }
-    let table_of = |(rows, sums): (&Knockouts, &Vec<Sums>)| {
-        let label = rows.label(0, names);
+    for (chosen, sums) in asked.chosen.iter().zip(&sums) {
         let mut table = Table::new(OF_PROFILES);
-        for ((group, _), sums) in members.iter().zip(sums).filter(|(_, s)| s.n > 0.0) {
-            sums.tell(&mut table, (&label, group), rows.genes(0), names);
+        for (group, sums) in asked.groups.names.iter().zip(sums).filter(|(_, s)| s.n > 0.0) {
+            sums.tell(&mut table, (&chosen.label, group), &chosen.genes, &asked.cells.var().names);
         }
-        table.finish()
-    };
-    knockouts.iter().zip(&sums).map(table_of).collect()
+        file.write(&table.finish()?)?;
+    }
+    Ok(())
 }
 
-/// Adds what some knockouts do in some cells: (cell, knockout, its row), by cell.
+/// Adds what some knockouts do in some of the cells that are here; `start` is the number of the first of these.
 fn add_block(
-    shot: &Shot<'_>,
-    knockouts: &[Knockouts],
-    asked: &[(u64, usize, usize)],
-    (members, group_of): (&Members<'_>, &[Option<String>]),
+    setup: &Setup<'_>,
+    (cells, start): (&Cells, usize),
+    asked: &Asked<'_>,
+    rows: &[Row],
     sums: &mut [Vec<Sums>],
 ) -> Result<()> {
-    let genes = shot.cells.n_genes();
+    if setup.host.cancelled() {
+        return Err(Cancelled.into());
+    }
+    let genes = asked.cells.n_genes();
     let mut query = Knockouts::default();
-    for of_cell in asked.chunk_by(|a, b| a.0 == b.0) {
-        query.push(of_cell[0].0, &[], &[]);
-        of_cell
-            .iter()
-            .for_each(|&(cell, k, i)| query.push(cell, knockouts[k].genes(i), knockouts[k].levels(i)));
+    for of_cell in rows.chunk_by(|a, b| a.0 == b.0) {
+        let cell = (of_cell[0].0 - start) as u64;
+        query.push(cell, &[], &[]);
+        let lost = of_cell.iter().map(|&(_, k)| &asked.chosen[k]);
+        lost.for_each(|lost| query.push(cell, &lost.genes, &lost.levels));
     }
     let mut predicted = vec![0.0; query.len() * genes];
-    shot.model.fitted.predict(shot.host, shot.cells, &query, &mut predicted)?;
-    let mut rows = predicted.chunks_exact(genes.max(1));
+    setup.model.fitted.predict(setup.host, cells, &query, &mut predicted)?;
+    let mut profiles = predicted.chunks_exact(genes.max(1));
     let mut observed = vec![0.0; genes];
-    for of_cell in asked.chunk_by(|a, b| a.0 == b.0) {
-        let cell = of_cell[0].0 as usize;
-        let Some(base) = rows.next() else { break };
-        shot.cells.write_profile(cell, &mut observed);
-        for ((_, k, i), after) in of_cell.iter().zip(rows.by_ref()) {
-            let lost = (knockouts[*k].genes(*i), knockouts[*k].levels(*i));
+    for of_cell in rows.chunk_by(|a, b| a.0 == b.0) {
+        let cell = of_cell[0].0;
+        let Some(base) = profiles.next() else { break };
+        cells.write_profile(cell - start, &mut observed);
+        for (&(_, k), after) in of_cell.iter().zip(profiles.by_ref()) {
+            let lost = (asked.chosen[k].genes.as_slice(), asked.chosen[k].levels.as_slice());
+            let anchor = setup.screen.anchor.map(|e| (e, base, observed.as_slice()));
             let mut changed = vec![];
-            push_after(&mut changed, after, shot.screen.anchor.map(|e| (e, base, observed.as_slice())), lost);
-            let mut before = if shot.screen.anchor.is_some() { observed.clone() } else { base.to_vec() };
+            push_after(&mut changed, after, anchor, lost);
+            let mut before = if anchor.is_some() { observed.clone() } else { base.to_vec() };
             make_null(&mut before, lost);
-            for (sums, (_, name)) in sums[*k].iter_mut().zip(members) {
-                if name.is_none() || *name == group_of[cell].as_ref() {
-                    sums.add(&before, &changed);
-                }
-            }
+            asked.groups.of_cell(cell).for_each(|group| sums[k][group].add(&before, &changed));
         }
     }
     Ok(())
 }
 
 impl Sums {
+    /// Of each gene.
+    const BYTES: usize = 6 * size_of::<f64>();
+
     fn new(genes: usize) -> Self {
         let zeros = || vec![0.0; genes];
         Self {

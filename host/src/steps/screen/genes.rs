@@ -1,10 +1,13 @@
 //! What a screen says of each gene: over all cells that express it, and in each group of cells.
 
 use super::ImpactTable;
-use crate::data::{Cells, Knockouts};
+use super::ranking::{Ranked, Tally};
+use super::table::StoredTable;
+use crate::data::{CellSet, Cells, Csr, Frame, Knockouts};
 use anyhow::{Context, Result};
 use serde_json::{Value as Json, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 /// One gene in one group, by one metric.
 pub struct GeneSummary {
@@ -26,15 +29,15 @@ pub struct GeneSummary {
 }
 
 impl GeneSummary {
-    /// What is known of a gene in a group of so many cells before any impact.
-    fn of((group, metric): (&str, &str), gene: u32, size: usize, expressing: &[(usize, f64)]) -> Self {
-        let (cells, sum) = expressing[gene as usize];
+    /// What is known of a gene in a group before any impact.
+    fn of((group, metric): (&str, &str), gene: u32, known: &Presence) -> Self {
+        let (cells, sum) = known.expressing[gene as usize];
         Self {
             group: group.into(),
             metric: metric.into(),
             gene,
             cells,
-            presence: cells as f64 / size.max(1) as f64,
+            presence: cells as f64 / known.size.max(1) as f64,
             mean_share: sum / cells.max(1) as f64,
             mean: f64::NAN,
             interval: (f64::NAN, f64::NAN),
@@ -42,50 +45,238 @@ impl GeneSummary {
             rank: 0,
         }
     }
+
+    /// With its impacts: their mean and its interval, and what a quantile of them is.
+    pub fn with_impacts(
+        whose: (&str, &str),
+        gene: u32,
+        known: &Presence,
+        ((mean, interval), quantile): (MeanInterval, impl Fn(f64) -> f64),
+    ) -> Self {
+        Self { mean, interval, quantiles: QUANTILES.map(quantile), ..Self::of(whose, gene, known) }
+    }
 }
+
+/// A mean, and the ends of its interval.
+type MeanInterval = (f64, (f64, f64));
+
+const QUANTILES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 
 /// The group of all cells.
 const ALL: &str = "all";
 
-/// Summaries by group, then metric, then rank. Single knockouts only.
-pub fn summarise(table: &ImpactTable, cells: &Cells, groups: Option<&str>) -> Result<Vec<GeneSummary>> {
-    let shares = shares(cells);
-    let mut out = vec![];
-    for (group, member) in &groups_of(cells, groups)? {
-        for column in 0..table.columns.len() {
-            out.extend(of_group(table, cells, (group, member), column, &shares));
-        }
-    }
-    Ok(out)
+/// All cells, and the groups of an annotation by name.
+pub struct Groups {
+    /// The first is that of all cells.
+    pub names: Vec<String>,
+    /// The group of each cell beside that of all, where there are any; by number in `names`.
+    of: Option<Vec<Option<u32>>>,
 }
 
-/// A group's name, and which cells are in it.
+impl Groups {
+    /// Of these cells, by an annotation if there is one.
+    pub fn of(obs: &Frame, annotation: Option<&str>) -> Result<Self> {
+        let mut names = vec![ALL.to_string()];
+        let Some(column) = annotation else { return Ok(Self { names, of: None }) };
+        let texts = crate::run::obs_column(obs, column).context("`groups`")?.texts();
+        let found: BTreeSet<&String> = texts.iter().flatten().collect();
+        names.extend(found.into_iter().cloned());
+        let number: HashMap<&str, u32> = names.iter().map(String::as_str).zip(0..).skip(1).collect();
+        let of = texts.iter().map(|text| text.as_ref().and_then(|t| number.get(t.as_str()).copied()));
+        Ok(Self { of: Some(of.collect()), names: names.clone() })
+    }
+
+    /// The groups that a cell is in, by number: that of all cells, and its own.
+    pub fn of_cell(&self, cell: usize) -> impl Iterator<Item = usize> + use<> {
+        let own = self.of.as_ref().and_then(|of| of[cell]);
+        std::iter::once(0).chain(own.map(|group| group as usize))
+    }
+}
+
+/// The cells of each group, each with its name and members.
 pub type Group = (String, Vec<bool>);
 
 /// All cells, then the groups of an annotation by name.
 pub fn groups_of(cells: &Cells, annotation: Option<&str>) -> Result<Vec<Group>> {
-    let mut groups = vec![(ALL.into(), vec![true; cells.len()])];
-    if let Some(column) = annotation {
-        let texts = crate::run::obs_column(cells, column).context("`groups`")?.texts();
-        let names: std::collections::BTreeSet<&String> = texts.iter().flatten().collect();
-        for name in names {
-            groups.push((name.clone(), texts.iter().map(|t| t.as_ref() == Some(name)).collect()));
-        }
-    }
-    Ok(groups)
+    let groups = Groups::of(&cells.obs, annotation)?;
+    let mut members = vec![vec![false; cells.len()]; groups.names.len()];
+    (0..cells.len()).for_each(|cell| groups.of_cell(cell).for_each(|group| members[group][cell] = true));
+    Ok(groups.names.into_iter().zip(members).collect())
 }
 
-/// The cells of a group that express each gene, and the sum of its shares in them.
-fn expressing(cells: &Cells, member: &[bool], shares: &[f32]) -> Vec<(usize, f64)> {
-    let mut expressing = vec![(0usize, 0f64); cells.n_genes()];
-    for cell in (0..cells.len()).filter(|&c| member[c]) {
-        for at in cells.x.range(cell) {
-            let (count, sum) = &mut expressing[cells.x.indices[at] as usize];
+/// The cells of a screen, and what is known of them before any impact.
+pub struct Subjects<'a> {
+    /// With the model's genes.
+    pub cells: &'a CellSet,
+    /// The groups that are told of.
+    pub groups: Groups,
+    /// Of each group.
+    known: Vec<Presence>,
+}
+
+impl<'a> Subjects<'a> {
+    /// These cells, grouped by an annotation if there is one. Goes through their values once.
+    pub fn of(cells: &'a CellSet, annotation: Option<&str>) -> Result<Self> {
+        let groups = Groups::of(cells.obs(), annotation)?;
+        let known = Presence::of_groups(cells, &groups)?;
+        Ok(Self { cells, groups, known })
+    }
+
+    /// Number of stored values.
+    pub fn values(&self) -> usize {
+        self.known[0].expressing.iter().map(|(cells, _)| cells).sum()
+    }
+
+    /// What is known of a group.
+    pub fn known(&self, group: usize) -> &Presence {
+        &self.known[group]
+    }
+}
+
+/// Which genes the cells of a group express.
+#[derive(Clone)]
+pub struct Presence {
+    /// Number of cells.
+    size: usize,
+    /// Of each gene the cells that express it, and the sum of its shares in them.
+    expressing: Vec<(usize, f64)>,
+}
+
+impl Presence {
+    fn of_groups(cells: &CellSet, groups: &Groups) -> Result<Vec<Self>> {
+        let none = Self { size: 0, expressing: vec![(0, 0.0); cells.n_genes()] };
+        let mut all = vec![none; groups.names.len()];
+        cells.each_matrix(&mut |start, x| {
+            for i in 0..x.n_rows() {
+                groups.of_cell(start + i).for_each(|group| all[group].add(x, i));
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn add(&mut self, x: &Csr, cell: usize) {
+        self.size += 1;
+        let total = x.row_sum(cell);
+        let (genes, values) = x.row(cell);
+        for (&gene, &value) in genes.iter().zip(values) {
+            let (count, sum) = &mut self.expressing[gene as usize];
             *count += 1;
-            *sum += f64::from(shares[at]);
+            // A share, as profiles have it.
+            *sum += f64::from((f64::from(value) / total) as f32);
         }
     }
-    expressing
+}
+
+/// The impacts of the single knockouts of some genes, in the order of rows.
+struct Gathered<'g> {
+    genes: Range<usize>,
+    groups: &'g Groups,
+    /// By gene: a number of a group for each row, where there are groups.
+    group: Vec<Vec<u32>>,
+    /// By column, then gene.
+    values: Vec<Vec<Vec<f32>>>,
+}
+
+impl<'g> Gathered<'g> {
+    fn new(genes: Range<usize>, columns: usize, groups: &'g Groups) -> Self {
+        let none = vec![vec![]; genes.len()];
+        Self { group: vec![vec![]; genes.len()], values: vec![none; columns], genes, groups }
+    }
+
+    fn add(&mut self, part: &ImpactTable) {
+        for i in 0..part.len() {
+            let gene = part.knockouts.single(i).map(|gene| gene as usize);
+            let Some(gene) = gene.filter(|gene| self.genes.contains(gene)) else { continue };
+            let at = gene - self.genes.start;
+            for (column, values) in self.values.iter_mut().zip(&part.values) {
+                column[at].push(values[i]);
+            }
+            if let Some(of) = &self.groups.of {
+                self.group[at].push(of[part.knockouts.cell[i] as usize].unwrap_or(0));
+            }
+        }
+    }
+
+    /// The values of a gene in a group; NaN is none.
+    fn of(&self, column: usize, at: usize, group: usize) -> Vec<f64> {
+        let values = self.values[column][at].iter().enumerate();
+        let inside = |i: usize| group == 0 || self.group[at][i] as usize == group;
+        values.filter(|(i, v)| !v.is_nan() && inside(*i)).map(|(_, &v)| f64::from(v)).collect()
+    }
+
+    /// What there is to say of these genes: by group, then column.
+    fn tell(&self, table: &StoredTable, subjects: &Subjects<'_>, out: &mut [Vec<Vec<GeneSummary>>]) {
+        for (group, name) in self.groups.names.iter().enumerate() {
+            for (column, metric) in table.columns.iter().enumerate() {
+                let one = |at: usize| {
+                    let mut impacts = self.of(column, at, group);
+                    let (gene, mean) = ((self.genes.start + at) as u32, mean_interval(&impacts));
+                    impacts.sort_by(f64::total_cmp);
+                    let of = (mean, |q| quantile(&impacts, q));
+                    let whose = (name.as_str(), metric.as_str());
+                    (!impacts.is_empty())
+                        .then(|| GeneSummary::with_impacts(whose, gene, subjects.known(group), of))
+                };
+                out[group][column].extend((0..self.genes.len()).filter_map(one));
+            }
+        }
+    }
+}
+
+/// Summaries by group, then metric, then rank, of single knockouts only; and all knockouts ranked by `column`.
+///
+/// The values of one gene are needed at once. Those of all genes are held where they take no more than a quarter of
+/// the memory, else the table is read once for each range of genes that does.
+pub fn summarise(
+    table: &StoredTable,
+    subjects: &Subjects<'_>,
+    (column, memory): (usize, u64),
+) -> Result<(Vec<GeneSummary>, Vec<Ranked>)> {
+    let Subjects { cells, groups, .. } = subjects;
+    let frames = (cells.obs(), cells.var());
+    // Lists grow by doubling.
+    let bytes_of_row = 8 * (table.columns.len() + usize::from(groups.of.is_some())) as u64;
+    let most = memory / 4 / bytes_of_row.max(1);
+    let (all, at_once) = (0..cells.n_genes(), table.rows as u64 <= most);
+    let mut out: Vec<Vec<Vec<GeneSummary>>> =
+        groups.names.iter().map(|_| table.columns.iter().map(|_| vec![]).collect()).collect();
+    let mut tally = Tally::new(column, table.lowest_first[column], cells.n_genes());
+    let mut gathered = Gathered::new(if at_once { all } else { 0..0 }, table.columns.len(), groups);
+    table.each_part(frames, &mut |part| {
+        tally.add(&part);
+        gathered.add(&part);
+        Ok(())
+    })?;
+    gathered.tell(table, subjects, &mut out);
+    if !at_once {
+        for genes in ranges(&tally.rows_of_singles(), most) {
+            let mut gathered = Gathered::new(genes, table.columns.len(), groups);
+            table.each_part(frames, &mut |part| {
+                gathered.add(&part);
+                Ok(())
+            })?;
+            gathered.tell(table, subjects, &mut out);
+        }
+    }
+    let by_column = |of_group: Vec<Vec<GeneSummary>>| {
+        of_group.into_iter().zip(&table.lowest_first).flat_map(|(genes, lowest)| ranked(genes, *lowest))
+    };
+    Ok((out.into_iter().flat_map(by_column).collect(), tally.ranked(cells.var())))
+}
+
+/// Genes cut into ranges of at most so many rows, or of one gene.
+fn ranges(rows: &[u64], most: u64) -> Vec<Range<usize>> {
+    let (mut ranges, mut start, mut sum) = (vec![], 0, 0);
+    for (gene, &rows) in rows.iter().enumerate() {
+        if gene > start && sum + rows > most {
+            ranges.push(start..gene);
+            (start, sum) = (gene, 0);
+        }
+        sum += rows;
+    }
+    ranges.push(start..rows.len());
+    ranges
 }
 
 /// The impacts of knockouts of a population: `impacts[i]` is that of knockout `i` in this group, of this metric.
@@ -95,58 +286,22 @@ pub fn of_population(
     (group, member): &Group,
     (metric, impacts, lowest_first): (&str, &[f32], bool),
 ) -> Vec<GeneSummary> {
-    let size = member.iter().filter(|m| **m).count();
-    let expressing = expressing(cells, member, &shares(cells));
+    let mut known = Presence { size: 0, expressing: vec![(0, 0.0); cells.n_genes()] };
+    (0..cells.len()).filter(|&cell| member[cell]).for_each(|cell| known.add(&cells.x, cell));
     let one = |i: usize| {
         let gene = knockouts.single(i).filter(|_| !impacts[i].is_nan())?;
         let mean = f64::from(impacts[i]);
-        Some(GeneSummary { mean, ..GeneSummary::of((group, metric), gene, size, &expressing) })
+        Some(GeneSummary { mean, ..GeneSummary::of((group, metric), gene, &known) })
     };
     ranked((0..knockouts.len()).filter_map(one).collect(), lowest_first)
 }
 
 /// The strongest first, each with its rank; ties by gene.
-fn ranked(mut genes: Vec<GeneSummary>, lowest_first: bool) -> Vec<GeneSummary> {
+pub fn ranked(mut genes: Vec<GeneSummary>, lowest_first: bool) -> Vec<GeneSummary> {
     let strength = |g: &GeneSummary| if lowest_first { -g.mean } else { g.mean };
     genes.sort_by(|a, b| strength(b).total_cmp(&strength(a)).then(a.gene.cmp(&b.gene)));
     genes.iter_mut().enumerate().for_each(|(i, g)| g.rank = i + 1);
     genes
-}
-
-fn of_group(
-    table: &ImpactTable,
-    cells: &Cells,
-    (group, member): (&str, &[bool]),
-    column: usize,
-    shares: &[f32],
-) -> Vec<GeneSummary> {
-    let (metric, values) = (&table.columns[column], &table.values[column]);
-    let size = member.iter().filter(|m| **m).count();
-    let mut impacts: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
-    for (i, &value) in values.iter().enumerate() {
-        if let Some(gene) = table.knockouts.single(i).filter(|_| !value.is_nan())
-            && member[table.knockouts.cell[i] as usize]
-        {
-            impacts.entry(gene).or_default().push(f64::from(value));
-        }
-    }
-    let expressing = expressing(cells, member, shares);
-    let one = |(gene, impacts): (u32, Vec<f64>)| {
-        let (mean, interval) = mean_interval(&impacts);
-        let quantiles = quantiles(impacts);
-        GeneSummary { mean, interval, quantiles, ..GeneSummary::of((group, metric), gene, size, &expressing) }
-    };
-    ranked(impacts.into_iter().map(one).collect(), table.lowest_first[column])
-}
-
-/// The share of each stored value in its cell's profile.
-fn shares(cells: &Cells) -> Vec<f32> {
-    let mut shares = cells.x.values.clone();
-    for cell in 0..cells.len() {
-        let total = cells.x.row_sum(cell);
-        shares[cells.x.range(cell)].iter_mut().for_each(|v| *v = (f64::from(*v) / total) as f32);
-    }
-    shares
 }
 
 /// The mean, and its normal 95 % interval; without an interval for a single value.
@@ -158,21 +313,21 @@ pub fn mean_interval(values: &[f64]) -> (f64, (f64, f64)) {
     (mean, (mean - half, mean + half))
 }
 
-fn quantiles(mut values: Vec<f64>) -> [f64; 5] {
-    values.sort_by(f64::total_cmp);
-    [0.05, 0.25, 0.5, 0.75, 0.95].map(|q| quantile(&values, q))
-}
-
 /// A quantile of sorted values, between neighbours by their distance (numpy's default).
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    quantile_of(sorted.len(), q, |rank| sorted[rank])
+}
+
+/// The same of `n` values of which `value` knows the one of each rank.
+pub fn quantile_of(n: usize, q: f64, value: impl Fn(usize) -> f64) -> f64 {
+    let Some(last) = n.checked_sub(1) else { return f64::NAN };
     let at = q * last as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    let (low, high) = (value(at.floor() as usize), value(at.ceil() as usize));
     low + (high - low) * at.fract()
 }
 
 /// The summaries as CSV. What is not known is empty.
-pub fn write_csv(genes: &[GeneSummary], cells: &Cells) -> Result<Vec<u8>> {
+pub fn write_csv(genes: &[GeneSummary], var: &Frame) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(vec![]);
     writer.write_record([
         "group",
@@ -197,7 +352,7 @@ pub fn write_csv(genes: &[GeneSummary], cells: &Cells) -> Result<Vec<u8>> {
         writer.write_record([
             g.group.clone(),
             g.metric.clone(),
-            cells.var.names[g.gene as usize].clone(),
+            var.names[g.gene as usize].clone(),
             g.rank.to_string(),
             g.cells.to_string(),
             text(g.presence),
@@ -219,16 +374,16 @@ pub fn write_csv(genes: &[GeneSummary], cells: &Cells) -> Result<Vec<u8>> {
 const SHOWN: usize = 20;
 
 /// The first genes by one metric over all cells, and those asked for, for the console and the report.
-pub fn keystones(genes: &[GeneSummary], metric: &str, cells: &Cells, asked: &[String]) -> Json {
+pub fn keystones(genes: &[GeneSummary], metric: &str, var: &Frame, asked: &[String]) -> Json {
     let number = |x: f64| x.is_finite().then_some(x);
     genes
         .iter()
         .filter(|g| g.group == ALL && g.metric == metric)
-        .filter(|g| g.rank <= SHOWN || asked.contains(&cells.var.names[g.gene as usize]))
+        .filter(|g| g.rank <= SHOWN || asked.contains(&var.names[g.gene as usize]))
         .map(|g| {
             json!({
-                "gene": cells.var.names[g.gene as usize], "rank": g.rank, "cells": g.cells, "presence": g.presence,
-                "asked": asked.contains(&cells.var.names[g.gene as usize]), "mean_share": g.mean_share, "impact": number(g.mean), "lower": number(g.interval.0),
+                "gene": var.names[g.gene as usize], "rank": g.rank, "cells": g.cells, "presence": g.presence,
+                "asked": asked.contains(&var.names[g.gene as usize]), "mean_share": g.mean_share, "impact": number(g.mean), "lower": number(g.interval.0),
                 "upper": number(g.interval.1),
             })
         })
@@ -248,5 +403,11 @@ mod tests {
         assert_eq!(mean, 3.75);
         assert!((high - 6.784_2).abs() < 1e-3 && (low - 0.715_8).abs() < 1e-3, "{low} {high}");
         assert!(mean_interval(&[2.0]).1.0.is_nan());
+    }
+
+    #[test]
+    fn ranges_hold_as_many_rows_as_are_allowed() {
+        assert_eq!(ranges(&[3, 3, 3, 9, 1, 0], 6), [0..2, 2..3, 3..4, 4..6]);
+        assert_eq!(ranges(&[1, 1], 100), vec![Range { start: 0, end: 2 }]);
     }
 }

@@ -1,70 +1,140 @@
 //! Impacts, block by block: predict, compare, drop. No screen ever holds all profiles.
 
-use super::{Against, Measure, Shot};
-use crate::data::Knockouts;
+use super::{Against, Measure, Setup, Shot};
+use crate::data::{CellSet, Knockouts, Window};
 use crate::plugin::Strategy;
 use crate::run::{Cancelled, json_bytes};
 use anyhow::{Context, Result};
 use lacuna_abi::MatRef;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
-use std::borrow::Cow;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Cells that a strategy is asked about at once.
 const CELLS_AT_ONCE: usize = 64;
 /// A part is closed at the first such block boundary behind this many rows.
 const ROWS_OF_A_PART: usize = 1 << 17;
-/// Rows that are predicted at once.
+/// A part is closed at the first such block boundary behind this many cells, too: these are held.
+const CELLS_OF_A_PART: usize = 1 << 12;
+/// Rows that are predicted at once, and values of them.
 const ROWS_AT_ONCE: usize = 512;
+const VALUES_AT_ONCE: usize = 1 << 22;
 /// Rows of one task where the model screens without profiles: many cells, which then share what it reads.
 const ROWS_OF_A_FUSED_TASK: usize = 1 << 15;
 
-/// Writes the parts and, last, the manifest. Parts that are there already are kept.
-pub fn write_parts(shot: &Shot<'_>, strategy: &Strategy, dir: &Path) -> Result<Json> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let mut writer = Parts { shot, dir, parts: vec![], rows: 0 };
-    if super::by_blocks(&shot.screen.knockouts) {
-        let (none, mut pending) = (Knockouts::default(), Knockouts::default());
-        for block in blocks(shot.cells.len(), CELLS_AT_ONCE) {
-            let rows: Vec<usize> = block.clone().collect();
-            let found = shot.proposed(strategy, &shot.cells.select_cells(&rows), (0, &none, &[]))?;
-            for i in 0..found.len() {
-                pending.push(block.start as u64 + found.cell[i], found.genes(i), found.levels(i));
-            }
-            if pending.len() >= ROWS_OF_A_PART {
-                // As many for each cell to come as for those so far.
-                let so_far = (writer.rows + pending.len()) as u64;
-                let total = so_far * shot.cells.len() as u64 / block.end as u64;
-                writer.write(&std::mem::take(&mut pending), total)?;
-            }
-        }
-        let total = (writer.rows + pending.len()) as u64;
-        writer.write(&pending, total)?;
-    } else {
-        let all = match &shot.screen.known {
-            Some(known) => Cow::Borrowed(known),
-            None => Cow::Owned(all_rounds(shot, strategy)?),
-        };
-        for rows in part_rows(&all) {
-            writer.write(&all.select(rows), all.len() as u64)?;
-        }
-    }
-    writer.finish()
+/// The knockouts of a screen: asked for again where a strategy looks at each cell alone, else all of them.
+pub enum Proposals<'a> {
+    /// A strategy that is asked about blocks of cells.
+    ByBlocks(&'a Strategy),
+    /// All, in the order of results.
+    All(Knockouts),
 }
 
-fn blocks(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+impl<'a> Proposals<'a> {
+    /// Those of a strategy; one that looks at all cells gets all of them, which are held then.
+    pub fn of(setup: &Setup<'_>, cells: &CellSet, strategy: &'a Strategy) -> Result<Self> {
+        if super::by_blocks(&setup.screen.knockouts) {
+            return Ok(Self::ByBlocks(strategy));
+        }
+        Ok(Self::All(match &setup.screen.known {
+            Some(known) => known.clone(),
+            None => all_rounds(&setup.shot(&*cells.load()?), strategy)?,
+        }))
+    }
+
+    /// Whether there are more knockouts than this.
+    pub fn are_more_than(&self, most: usize, setup: &Setup<'_>, cells: &CellSet) -> Result<bool> {
+        if let Self::All(all) = self {
+            return Ok(all.len() > most);
+        }
+        let (mut window, mut count) = (Window::of(cells), 0);
+        for block in blocks(cells.len(), CELLS_AT_ONCE) {
+            window.reach(block.end)?;
+            count += self.within(setup, &window, block.clone())?.len();
+            if count > most {
+                return Ok(true);
+            }
+            window.release(block.end);
+        }
+        Ok(false)
+    }
+
+    /// The knockouts in some cells, which are in the window; cells by their numbers in the set.
+    pub fn within(&self, setup: &Setup<'_>, window: &Window<'_>, cells: Range<usize>) -> Result<Knockouts> {
+        let strategy = match self {
+            Self::ByBlocks(strategy) => strategy,
+            Self::All(all) => {
+                let row = |cell: usize| all.cell.partition_point(|&c| c < cell as u64);
+                return Ok(all.select(row(cells.start)..row(cells.end)));
+            }
+        };
+        let (none, mut found) = (Knockouts::default(), Knockouts::default());
+        for block in blocks(cells.len(), CELLS_AT_ONCE) {
+            if setup.host.cancelled() {
+                return Err(Cancelled.into());
+            }
+            let first = cells.start + block.start;
+            let asked = window.select(first..first + block.len());
+            let proposed = setup.shot(&asked).proposed(strategy, &asked, (0, &none, &[]))?;
+            found.append(&proposed.renumbered(|cell| cell + first as u64));
+        }
+        Ok(found)
+    }
+
+    /// Hands over all knockouts in parts that end between cells, and with each the cells that it is about.
+    pub fn each_part(&self, setup: &Setup<'_>, cells: &CellSet, sink: &mut dyn Sink) -> Result<()> {
+        let mut window = Window::of(cells);
+        if let Self::All(all) = self {
+            return part_rows(all, sink.rows_of_a_part()).into_iter().try_for_each(|rows| {
+                let progress = (rows.start as u64, all.len() as u64);
+                sink.write(all.select(rows), &window, progress)
+            });
+        }
+        let (mut pending, mut first, mut written) = (Knockouts::default(), 0, 0);
+        for block in blocks(cells.len(), CELLS_AT_ONCE) {
+            window.reach(block.end)?;
+            pending.append(&self.within(setup, &window, block.clone())?);
+            let is_full = pending.len() >= sink.rows_of_a_part() || block.end - first >= CELLS_OF_A_PART;
+            if !(is_full || block.end == cells.len()) {
+                continue;
+            }
+            if !pending.is_empty() {
+                let rows = pending.len() as u64;
+                // As many for each cell to come as for those so far.
+                let total = (written + rows) * cells.len() as u64 / block.end as u64;
+                sink.write(std::mem::take(&mut pending), &window, (written, total))?;
+                written += rows;
+            }
+            window.release(block.end);
+            first = block.end;
+        }
+        Ok(())
+    }
+}
+
+/// What takes the knockouts of a screen, part by part.
+pub trait Sink {
+    /// A part is closed behind so many rows.
+    fn rows_of_a_part(&self) -> usize;
+
+    /// Computes the impacts of a part, whose cells are in the window, unless an earlier run has done so; `progress` is
+    /// how many rows were before, and how many there will be.
+    fn write(&mut self, knockouts: Knockouts, window: &Window<'_>, progress: (u64, u64)) -> Result<()>;
+}
+
+/// 0..n in pieces of this size.
+pub fn blocks(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n).step_by(size).map(move |start| start..(start + size).min(n))
 }
 
 /// Rows cut between cells.
-fn part_rows(all: &Knockouts) -> Vec<Range<usize>> {
+fn part_rows(all: &Knockouts, most: usize) -> Vec<Range<usize>> {
     let mut parts = vec![];
     let mut start = 0;
     for (_, run) in all.by_cell() {
-        if run.end - start >= ROWS_OF_A_PART {
+        if run.end - start >= most {
             parts.push(start..run.end);
             start = run.end;
         }
@@ -90,48 +160,66 @@ fn all_rounds(shot: &Shot<'_>, strategy: &Strategy) -> Result<Knockouts> {
     Ok(all.sorted())
 }
 
-struct Parts<'a> {
-    shot: &'a Shot<'a>,
-    dir: &'a Path,
+/// Writes the table of all impacts in parts, and last its manifest. Parts that are there already are kept.
+pub struct Parts<'a> {
+    setup: &'a Setup<'a>,
+    cells: &'a CellSet,
+    dir: PathBuf,
     parts: Vec<Json>,
-    /// Rows of these parts.
-    rows: usize,
 }
 
-impl Parts<'_> {
-    /// Writes a part; `total` is how many rows there will be.
-    fn write(&mut self, knockouts: &Knockouts, total: u64) -> Result<()> {
-        if knockouts.is_empty() {
-            return Ok(());
-        }
-        let file = format!("part-{:06}.parquet", self.parts.len());
-        let path = self.dir.join(&file);
-        // Parts appear whole: what is there is done work of a run that was killed.
-        if !path.exists() {
-            let progress =
-                |done: usize| self.shot.host.progress((self.rows + done) as u64, total, "knockouts");
-            let impacts = compute(self.shot, knockouts, &progress)?;
-            super::table::write_part(&path, knockouts, &impacts, self.shot)?;
-        }
-        self.rows += knockouts.len();
-        let name = |i: usize| &self.shot.cells.obs.names[knockouts.cell[i] as usize];
-        self.parts.push(json!({
-            "file": file, "rows": knockouts.len(), "first_cell": name(0), "last_cell": name(knockouts.len() - 1),
-        }));
-        Ok(())
+impl Sink for Parts<'_> {
+    fn rows_of_a_part(&self) -> usize {
+        ROWS_OF_A_PART
     }
 
-    fn finish(self) -> Result<Json> {
-        let pairs = self.shot.measures.iter().zip(&self.shot.screen.impacts);
-        let impacts: Json = pairs.map(|(measure, impact)| measure.describe(impact)).collect();
+    fn write(&mut self, knockouts: Knockouts, window: &Window<'_>, progress: (u64, u64)) -> Result<()> {
+        let file = format!("part-{:06}.parquet", self.parts.len());
+        let path = self.dir.join(&file);
+        let name = |i: usize| &self.cells.obs().names[knockouts.cell[i] as usize];
+        let rows = knockouts.len();
+        self.parts
+            .push(json!({ "file": file, "rows": rows, "first_cell": name(0), "last_cell": name(rows - 1) }));
+        // Parts appear whole: what is there is done work of a run that was killed.
+        if path.exists() { Ok(()) } else { self.compute(knockouts, &path, window, progress) }
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// In a folder.
+    pub fn begin(setup: &'a Setup<'a>, cells: &'a CellSet, dir: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(Self { setup, cells, dir: dir.to_path_buf(), parts: vec![] })
+    }
+
+    fn compute(
+        &self,
+        knockouts: Knockouts,
+        path: &Path,
+        window: &Window<'_>,
+        (before, total): (u64, u64),
+    ) -> Result<()> {
+        let (host, start) = (self.setup.host, window.start() as u64);
+        let progress = |done: usize| host.progress(before + done as u64, total, "knockouts");
+        let here = knockouts.renumbered(|cell| cell - start);
+        let impacts = compute(&self.setup.shot(window.cells()), &here, &progress)?;
+        let measures = self.setup.measures.iter().zip(&impacts);
+        let columns: Vec<(&str, &[f32])> =
+            measures.map(|(measure, values)| (measure.column.as_str(), values.as_slice())).collect();
+        let names = (self.cells.obs().names.as_slice(), self.cells.var().names.as_slice());
+        super::table::write_knockouts(path, &here.renumbered(|cell| cell + start), &columns, names)
+    }
+
+    /// Writes the manifest.
+    pub fn finish(self) -> Result<()> {
+        let screen = self.setup.screen;
         let rows: u64 = self.parts.iter().filter_map(|p| p["rows"].as_u64()).sum();
         let manifest = json!({
-            "format": 1, "rows": rows, "impacts": impacts, "anchor": self.shot.screen.anchor,
-            "knockouts": self.shot.screen.knockouts.describe(), "model": self.shot.model.fitted.name(),
+            "format": 1, "rows": rows, "impacts": self.setup.described(), "anchor": screen.anchor,
+            "knockouts": screen.knockouts.describe(), "model": self.setup.model.fitted.name(),
             "parts": self.parts,
         });
-        crate::run::write_atomically(&self.dir.join("manifest.json"), &json_bytes(&manifest)?)?;
-        Ok(manifest)
+        crate::run::write_atomically(&self.dir.join("manifest.json"), &json_bytes(&manifest)?)
     }
 }
 
@@ -144,7 +232,8 @@ pub fn compute(
     knockouts: &Knockouts,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<Vec<f32>>> {
-    let tasks = tasks(knockouts, if shot.is_fused() { ROWS_OF_A_FUSED_TASK } else { ROWS_AT_ONCE });
+    let rows = if shot.is_fused() { ROWS_OF_A_FUSED_TASK } else { rows_at_once(shot) };
+    let tasks = tasks(knockouts, rows);
     let finished = AtomicUsize::new(0);
     let done: Vec<Vec<Vec<f32>>> = tasks
         .par_iter()
@@ -161,6 +250,11 @@ pub fn compute(
         .collect::<Result<_>>()?;
     let column = |m: usize| done.iter().flat_map(|task| task[m].iter().copied()).collect();
     Ok((0..shot.measures.len()).map(column).collect())
+}
+
+/// Fewer rows of many genes, so that what is predicted at once is of bounded size.
+fn rows_at_once(shot: &Shot<'_>) -> usize {
+    (VALUES_AT_ONCE / shot.cells.n_genes().max(1)).clamp(1, ROWS_AT_ONCE)
 }
 
 /// Cuts the knockouts into pieces of at most so many rows, between cells where that is possible.
@@ -195,7 +289,7 @@ fn task_impacts(
         return Ok(impacts);
     }
     let mut impacts = Vec::with_capacity(task.len());
-    for rows in tasks(task, ROWS_AT_ONCE) {
+    for rows in tasks(task, rows_at_once(shot)) {
         impacts.extend(generic(shot, measure, &task.select(rows), buffers)?);
     }
     Ok(impacts)

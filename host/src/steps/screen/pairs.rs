@@ -1,7 +1,7 @@
 //! The pairs of a screen, a cell and what is removed from it, counted and cut before anything is screened.
 
 use super::{Screen, by_blocks, without_other_genes};
-use crate::data::{Cells, Knockouts};
+use crate::data::{CellSet, Cells, Knockouts, Window};
 use crate::plugin::{Answers, Services};
 use crate::run::Cancelled;
 use anyhow::Result;
@@ -29,7 +29,7 @@ impl Screen {
     pub fn pairs(
         &self,
         answers: Answers,
-        cells: &Cells,
+        cells: &CellSet,
         host: &Services,
         patience: Duration,
     ) -> Result<Pairs> {
@@ -40,25 +40,27 @@ impl Screen {
         };
         let whole = answers != Answers::Profiles;
         if !by_blocks(&self.knockouts) {
-            let known = ask(cells)?.sorted();
+            let known = ask(&*cells.load()?)?.sorted();
             let count = if whole { known.of_population().len() } else { known.len() } as u64;
             let adaptive = self.knockouts.component.adaptive();
             let note = adaptive.then_some("pairs of the first round alone: more follow from their impacts");
             return Ok(Pairs { count, seconds: start.elapsed().as_secs_f64(), note, known: Some(known) });
         }
         // Of a population each knockout is one row, in however many cells it is proposed.
-        let (mut count, mut different) = (0, HashSet::new());
+        let (mut count, mut different, mut window) = (0, HashSet::new(), Window::of(cells));
         for block in (0..cells.len()).step_by(CELLS_AT_ONCE) {
             if host.cancelled() {
                 return Err(Cancelled.into());
             }
-            let rows: Vec<usize> = (block..(block + CELLS_AT_ONCE).min(cells.len())).collect();
-            let found = ask(&cells.select_cells(&rows))?;
+            let end = (block + CELLS_AT_ONCE).min(cells.len());
+            window.reach(end)?;
+            let found = ask(&window.select(block..end))?;
+            window.release(end);
             count += found.len() as u64;
             if whole {
                 different.extend((0..found.len()).map(|i| genes_and_levels(&found, i)));
             } else if start.elapsed() > patience {
-                let count = (count as f64 * cells.len() as f64 / (block + rows.len()) as f64) as u64;
+                let count = (count as f64 * cells.len() as f64 / end as f64) as u64;
                 return Ok(Pairs::counted(count, Some("pairs counted in a part of the cells")));
             }
         }
@@ -77,9 +79,14 @@ impl Screen {
         pairs.known.iter().chain(&self.known).map(Knockouts::bytes).sum()
     }
 
-    /// Whether screen.h5ad is written for so many pairs and stored values.
-    pub fn stores(pairs: u64, stored: usize) -> bool {
-        pairs.max(stored as u64) <= super::MOST_STORED as u64
+    /// Whether a file is written for so many pairs and stored values: not all are of large screens.
+    pub fn writes(&self, file: &str, pairs: u64, stored: usize) -> bool {
+        let most = super::MOST_STORED as u64;
+        match file {
+            "screen.h5ad" => self.h5ad && pairs.max(stored as u64) <= most,
+            file if file.starts_with(super::IMPACTS) => self.table.unwrap_or(pairs <= most),
+            _ => true,
+        }
     }
 }
 

@@ -47,7 +47,7 @@ pub fn run(screen: &Screen, model: &FittedModel, cells: &Cells, cx: &StepCx<'_>)
     }
     write_impacts(&whole, &knockouts, &impacts[0], &described, cx)?;
     let summaries = summaries(&knockouts, cells, &groups, &impacts, &described);
-    cx.write("genes.csv", &genes::write_csv(&summaries, cells)?)?;
+    cx.write("genes.csv", &genes::write_csv(&summaries, &cells.var)?)?;
     let shown = screen.shown();
     let ranked = (impacts[0][shown].as_slice(), lowest_first(&described[shown]));
     let chosen = strongest(screen, &knockouts, cells, ranked, &cx.services)?;
@@ -59,7 +59,7 @@ pub fn run(screen: &Screen, model: &FittedModel, cells: &Cells, cx: &StepCx<'_>)
         "knockouts": knockouts.len(), "cells": cells.len(), "genes": cells.n_genes(), "population": true,
         "model": model.fitted.name(), "impacts": described, "strategy": screen.knockouts.full_name(),
         "top": chosen.iter().map(label).collect::<Vec<_>>(), "shown": described[shown],
-        "keystones": genes::keystones(&summaries, column, cells, &screen.effects.genes),
+        "keystones": genes::keystones(&summaries, column, &cells.var, &screen.effects.genes),
     });
     cx.write("screen.json", &json_bytes(&summary)?)?;
     Ok(Outputs { summary, ..Outputs::default() })
@@ -253,7 +253,8 @@ fn write_impacts(
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let names: Vec<&str> = described.iter().filter_map(|d| d["column"].as_str()).collect();
     let columns: Vec<(&str, &[f32])> = names.iter().copied().zip(impacts.iter().map(Vec::as_slice)).collect();
-    write_knockouts(&dir.join(file), knockouts, &columns, shot.cells)?;
+    let names = (shot.cells.obs.names.as_slice(), shot.cells.var.names.as_slice());
+    write_knockouts(&dir.join(file), knockouts, &columns, names)?;
     let part =
         json!({ "file": file, "rows": knockouts.len(), "first_cell": POPULATION, "last_cell": POPULATION });
     let manifest = json!({
@@ -298,7 +299,12 @@ fn strongest(
     let mut order: Vec<usize> = (0..knockouts.len()).collect();
     order.sort_by(|a, b| strength(b).total_cmp(&strength(a)).then(a.cmp(b)));
     let is_asked = |&i: &usize| knockouts.single(i).is_some_and(|g| asked.contains(&(g as usize)));
-    screen.warn_of_unproposed(&asked, (0..knockouts.len()).filter_map(|i| knockouts.single(i)), cells, host);
+    screen.warn_of_unproposed(
+        &asked,
+        (0..knockouts.len()).filter_map(|i| knockouts.single(i)),
+        &cells.var,
+        host,
+    );
     Ok(order.into_iter().enumerate().filter(|(at, i)| at < top || is_asked(i)).map(|(_, i)| i).collect())
 }
 

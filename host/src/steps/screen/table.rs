@@ -1,13 +1,13 @@
 //! The impacts of a screen as Parquet parts, written and read.
 
-use super::Shot;
 use super::population::POPULATION;
-use crate::data::{Cells, Csr, Knockouts};
-use anyhow::{Context, Result, bail};
+use crate::data::{Cells, Csr, Frame, Knockouts};
+use anyhow::{Context, Result, bail, ensure};
 use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
 use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
@@ -15,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// All rows of a screen.
@@ -26,18 +26,6 @@ pub struct ImpactTable {
     pub columns: Vec<String>,
     /// The impacts, one list for each column; NaN where there is no value.
     pub values: Vec<Vec<f32>>,
-    /// Of each column, whether the lowest values are the strongest effects, as those of an agreement are.
-    pub lowest_first: Vec<bool>,
-}
-
-/// All rows of one knockout.
-pub struct Ranked {
-    /// Its name.
-    pub label: String,
-    /// Its rows.
-    pub rows: Vec<usize>,
-    /// The mean impact; its negative where the lowest are the strongest.
-    pub strength: f64,
 }
 
 /// How Parquet files are written: the same content gives the same bytes.
@@ -48,27 +36,43 @@ pub fn writer_properties() -> WriterProperties {
         .build()
 }
 
+/// A table that is written batch by batch, whole or not at all.
+pub struct TableFile {
+    path: PathBuf,
+    temporary: PathBuf,
+    writer: ArrowWriter<File>,
+}
+
+impl TableFile {
+    /// Begins a table.
+    pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
+        let temporary = path.with_extension("parquet.tmp");
+        let place = || format!("cannot write {}", path.display());
+        let file = File::create(&temporary).with_context(place)?;
+        let writer = ArrowWriter::try_new(file, schema, Some(writer_properties())).with_context(place)?;
+        Ok(Self { path: path.to_path_buf(), temporary, writer })
+    }
+
+    /// Adds rows.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.writer.write(batch).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    /// Puts the table in its place.
+    pub fn finish(self) -> Result<()> {
+        let place = || format!("cannot write {}", self.path.display());
+        let file = self.writer.into_inner().with_context(place)?;
+        file.sync_all().with_context(place)?;
+        std::fs::rename(&self.temporary, &self.path).with_context(place)
+    }
+}
+
 /// Writes a table whole or not at all.
 pub fn write_parquet(path: &Path, batches: &[RecordBatch]) -> Result<()> {
     let Some(first) = batches.first() else { bail!("no table for {}", path.display()) };
-    let temporary = path.with_extension("parquet.tmp");
-    let place = || format!("cannot write {}", path.display());
-    let file = File::create(&temporary).with_context(place)?;
-    let mut writer =
-        ArrowWriter::try_new(file, first.schema(), Some(writer_properties())).with_context(place)?;
-    for batch in batches {
-        writer.write(batch).with_context(place)?;
-    }
-    let file = writer.into_inner().with_context(place)?;
-    file.sync_all().with_context(place)?;
-    std::fs::rename(&temporary, path).with_context(place)
-}
-
-/// Writes one part.
-pub fn write_part(path: &Path, knockouts: &Knockouts, impacts: &[Vec<f32>], shot: &Shot<'_>) -> Result<()> {
-    let columns: Vec<(&str, &[f32])> =
-        shot.measures.iter().zip(impacts).map(|(m, values)| (m.column.as_str(), values.as_slice())).collect();
-    write_knockouts(path, knockouts, &columns, shot.cells)
+    let mut file = TableFile::create(path, first.schema())?;
+    batches.iter().try_for_each(|batch| file.write(batch))?;
+    file.finish()
 }
 
 /// Writes knockouts with their impacts; NaN means that there is none.
@@ -76,9 +80,8 @@ pub fn write_knockouts(
     path: &Path,
     knockouts: &Knockouts,
     impacts: &[(&str, &[f32])],
-    cells: &Cells,
+    (obs, var): (&[String], &[String]),
 ) -> Result<()> {
-    let (obs, var) = (&cells.obs.names, &cells.var.names);
     let mut cell = StringBuilder::new();
     let mut label = StringBuilder::new();
     let mut genes = ListBuilder::new(StringBuilder::new());
@@ -102,7 +105,89 @@ pub fn write_knockouts(
     write_parquet(path, &[RecordBatch::try_from_iter_with_nullable(nullable)?])
 }
 
+/// The impacts of a screen in its folder: parts, each of which fits in memory.
+pub struct StoredTable {
+    dir: PathBuf,
+    files: Vec<String>,
+    /// Number of rows.
+    pub rows: usize,
+    /// See [`ImpactTable::columns`].
+    pub columns: Vec<String>,
+    /// Of each column, whether the lowest values are the strongest effects, as those of an agreement are.
+    pub lowest_first: Vec<bool>,
+}
+
+impl StoredTable {
+    /// Reads what a screen's manifest says.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let place = || format!("cannot read {}", dir.display());
+        let path = dir.join("manifest.json");
+        ensure!(
+            path.exists(),
+            "the screen has kept no table of all its knockouts: write `table = true` there"
+        );
+        let manifest: Json = serde_json::from_slice(&std::fs::read(path).with_context(place)?)?;
+        let listed = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
+        let text = |value: &Json| value.as_str().map(String::from);
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            files: listed("parts").iter().filter_map(|part| text(&part["file"])).collect(),
+            rows: manifest["rows"].as_u64().unwrap_or(0) as usize,
+            columns: listed("impacts").iter().filter_map(|i| text(&i["column"])).collect(),
+            lowest_first: listed("impacts").iter().map(|i| i["strongest"] == "lowest").collect(),
+        })
+    }
+
+    /// Hands over the parts in order; cells and genes are those of these frames.
+    pub fn each_part(
+        &self,
+        (obs, var): (&Frame, &Frame),
+        each: &mut dyn FnMut(ImpactTable) -> Result<()>,
+    ) -> Result<()> {
+        let (obs, var) = (obs.index(), var.index());
+        for file in &self.files {
+            let (path, mut part) = (self.dir.join(file), ImpactTable::empty(&self.columns));
+            part.read_part(&path, &obs, &var).with_context(|| format!("cannot read {}", path.display()))?;
+            each(part)?;
+        }
+        Ok(())
+    }
+}
+
+impl StoredTable {
+    /// The impacts of single knockouts as cells × genes, one for each column; explicit zeros are kept, others are not
+    /// stored.
+    pub fn layers(&self, (obs, var): (&Frame, &Frame)) -> Result<Vec<Csr>> {
+        let mut layers = vec![Csr::empty(var.len()); self.columns.len()];
+        let end = |layer: &mut Csr, cell: u64| {
+            while (layer.n_rows() as u64) < cell {
+                layer.offsets.push(layer.values.len() as u64);
+            }
+        };
+        self.each_part((obs, var), &mut |part| {
+            for (layer, values) in layers.iter_mut().zip(&part.values) {
+                for (i, &value) in values.iter().enumerate() {
+                    end(layer, part.knockouts.cell[i]);
+                    if let (Some(gene), false) = (part.knockouts.single(i), value.is_nan()) {
+                        layer.indices.push(gene);
+                        layer.values.push(value);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        layers.iter_mut().for_each(|layer| end(layer, obs.len() as u64));
+        Ok(layers)
+    }
+}
+
 impl ImpactTable {
+    /// No rows yet.
+    pub fn empty(columns: &[String]) -> Self {
+        let (columns, values) = (columns.to_vec(), vec![vec![]; columns.len()]);
+        Self { knockouts: Knockouts::default(), columns, values }
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.knockouts.len()
@@ -110,32 +195,17 @@ impl ImpactTable {
 
     /// Reads all parts of a screen of these cells.
     pub fn read(dir: &Path, cells: &Cells) -> Result<Self> {
-        let place = || format!("cannot read {}", dir.display());
-        let manifest: Json =
-            serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).with_context(place)?)?;
-        let listed = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
-        let columns: Vec<String> =
-            listed("impacts").iter().filter_map(|i| Some(i["column"].as_str()?.to_string())).collect();
-        let values = vec![vec![]; columns.len()];
-        let lowest_first = listed("impacts").iter().map(|i| i["strongest"] == "lowest").collect();
-        let mut table = Self { knockouts: Knockouts::default(), columns, values, lowest_first };
-        let index = |names: &[String]| -> HashMap<String, u32> {
-            names.iter().enumerate().map(|(i, name)| (name.clone(), i as u32)).collect()
-        };
-        let (obs, var) = (index(&cells.obs.names), index(&cells.var.names));
-        for part in listed("parts") {
-            let path = dir.join(part["file"].as_str().unwrap_or_default());
-            table.read_part(&path, &obs, &var).with_context(|| format!("cannot read {}", path.display()))?;
-        }
+        let stored = StoredTable::open(dir)?;
+        let mut table = Self::empty(&stored.columns);
+        stored.each_part((&cells.obs, &cells.var), &mut |part| {
+            table.knockouts.append(&part.knockouts);
+            table.values.iter_mut().zip(part.values).for_each(|(all, more)| all.extend(more));
+            Ok(())
+        })?;
         Ok(table)
     }
 
-    fn read_part(
-        &mut self,
-        path: &Path,
-        obs: &HashMap<String, u32>,
-        var: &HashMap<String, u32>,
-    ) -> Result<()> {
+    fn read_part(&mut self, path: &Path, obs: &HashMap<&str, u32>, var: &HashMap<&str, u32>) -> Result<()> {
         let reader =
             ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.with_batch_size(1 << 16).build()?;
         for batch in reader {
@@ -162,43 +232,6 @@ impl ImpactTable {
             }
         }
         Ok(())
-    }
-
-    /// All knockouts, those with the strongest mean impact of this column first; ties by name.
-    pub fn rows_by_knockout(&self, column: usize, cells: &Cells) -> Vec<Ranked> {
-        let mut rows: HashMap<String, Vec<usize>> = HashMap::new();
-        for i in 0..self.len() {
-            rows.entry(self.knockouts.label(i, &cells.var.names)).or_default().push(i);
-        }
-        let sign = if self.lowest_first[column] { -1.0 } else { 1.0 };
-        let strength = |rows: &[usize]| {
-            let values =
-                rows.iter().map(|&i| sign * f64::from(self.values[column][i])).filter(|v| !v.is_nan());
-            let (sum, n) = values.fold((0.0, 0), |(sum, n), v| (sum + v, n + 1));
-            if n == 0 { f64::NEG_INFINITY } else { sum / f64::from(n) }
-        };
-        let mut ranked: Vec<Ranked> =
-            rows.into_iter().map(|(label, rows)| Ranked { strength: strength(&rows), label, rows }).collect();
-        ranked.sort_by(|a, b| b.strength.total_cmp(&a.strength).then_with(|| a.label.cmp(&b.label)));
-        ranked
-    }
-
-    /// The impacts of single knockouts as cells × genes; explicit zeros are kept, others are not stored.
-    pub fn layer(&self, values: &[f32], cells: &Cells) -> Csr {
-        let mut layer = Csr::empty(cells.n_genes());
-        let mut runs = self.knockouts.by_cell().into_iter().peekable();
-        for cell in 0..cells.len() {
-            if let Some((_, rows)) = runs.next_if(|(c, _)| *c == cell) {
-                for i in rows {
-                    if let (Some(gene), false) = (self.knockouts.single(i), values[i].is_nan()) {
-                        layer.indices.push(gene);
-                        layer.values.push(values[i]);
-                    }
-                }
-            }
-            layer.offsets.push(layer.values.len() as u64);
-        }
-        layer
     }
 }
 
