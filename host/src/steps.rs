@@ -82,7 +82,7 @@ impl HostStep {
             Self::Read => Read::resolve(keys).map(Action::Read),
             Self::Prepare => Prepare::resolve(keys).map(Action::Prepare),
             Self::Split => Split::resolve(keys).map(Action::Split),
-            Self::Screen => Screen::resolve(keys).map(Action::Screen),
+            Self::Screen => Screen::resolve(keys).map(Box::new).map(Action::Screen),
             Self::Evaluate => Evaluate::resolve(keys).map(Action::Evaluate),
             Self::Report => Report::resolve(keys).map(Action::Report),
         }
@@ -102,7 +102,7 @@ pub enum Action {
     /// A model is fitted.
     Fit(Fit),
     /// See [`HostStep::Screen`].
-    Screen(Screen),
+    Screen(Box<Screen>),
     /// See [`HostStep::Evaluate`].
     Evaluate(Evaluate),
     /// See [`HostStep::Report`].

@@ -91,7 +91,7 @@ impl Planner<'_> {
         let rows = some_of(all.len(), units as usize);
         let choices = self.with_cells(member, cells, all.select_cells(&rows));
         let some = screen.of_some(pairs, &rows);
-        Ok(Part { held: some.held(pairs), action: Some(Action::Screen(some)), choices })
+        Ok(Part { held: some.held(pairs), action: Some(Action::Screen(Box::new(some))), choices })
     }
 
     /// The pairs of a screen.
