@@ -45,7 +45,11 @@ impl Knockouts {
 
     /// Adds further knockouts of cells.
     pub fn append(&mut self, other: &Self) {
-        (0..other.len()).for_each(|i| self.push(other.cell[i], other.genes(i), other.levels(i)));
+        let before = self.genes.len() as u64;
+        self.cell.extend_from_slice(&other.cell);
+        self.genes.extend_from_slice(&other.genes);
+        self.levels.extend_from_slice(&other.levels);
+        self.offsets.extend(other.offsets[1..].iter().map(|at| at + before));
     }
 
     /// The same of cells that are numbered otherwise.

@@ -11,7 +11,7 @@ use anyhow::Result;
 use arrow_array::builder::{Float64Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -74,13 +74,17 @@ fn of_knockouts(setup: &Setup<'_>, asked: &Asked<'_>, file: &mut TableFile) -> R
     let genes = asked.cells.n_genes();
     let number: HashMap<Identity, usize> =
         asked.chosen.iter().enumerate().map(|(k, chosen)| (chosen.identity(), k)).collect();
+    // Most knockouts are of other genes: no identity is made of these.
+    let firsts: HashSet<u32> = asked.chosen.iter().filter_map(|k| k.genes.first().copied()).collect();
     let groups = || asked.groups.names.iter().map(|_| Sums::new(genes)).collect::<Vec<_>>();
     let mut sums: Vec<Vec<Sums>> = asked.chosen.iter().map(|_| groups()).collect();
     let mut window = Window::of(asked.cells);
     for cells in blocks(asked.cells.len(), CELLS_OF_A_SPAN) {
         window.reach(cells.end)?;
         let proposed = asked.proposals.within(setup, &window, cells.clone())?;
-        let wanted = (0..proposed.len()).filter_map(|i| Some((i, *number.get(&identity(&proposed, i))?)));
+        let wanted =
+            (0..proposed.len()).filter(|&i| proposed.genes(i).first().is_none_or(|g| firsts.contains(g)));
+        let wanted = wanted.filter_map(|i| Some((i, *number.get(&identity(&proposed, i))?)));
         let mut rows: Vec<Row> = wanted.map(|(i, k)| (proposed.cell[i] as usize, k)).collect();
         rows.sort_unstable();
         let here = (window.cells(), window.start());
