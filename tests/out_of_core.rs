@@ -289,10 +289,10 @@ fn peak(cells: usize) -> Option<(f64, f64)> {
 
 #[test]
 fn the_peak_does_not_grow_with_the_cells() {
-    let (Some((small, of_small)), Some((large, of_large))) = (peak(6_000), peak(24_000)) else { return };
+    let (Some((small, of_small)), Some((large, of_large))) = (peak(6_000), peak(36_000)) else { return };
     let (grown, more) = (large - small, of_large - of_small);
     println!("peaks of {small:.0} and {large:.0} MB for {of_small:.0} and {of_large:.0} MB of values");
-    assert!(more > 80.0, "{more}");
+    assert!(more > 140.0, "{more}");
     // Names and annotations grow, at a few hundred bytes a cell.
     assert!(grown < 0.4 * more, "{grown:.0} MB more for {more:.0} MB more of values");
 }

@@ -271,7 +271,7 @@ fn a_killed_training_goes_on_to_the_same_bytes() {
     for isolate in ["", "isolate = true"] {
         let pipeline = LONG.replace(
             "with = { steps = 100000000 }",
-            &format!("with = {{ steps = 3000, checkpoint_seconds = 0.01 }}\n{isolate}"),
+            &format!("with = {{ steps = 20000, checkpoint_seconds = 0.01 }}\n{isolate}"),
         );
         let (project, calm, killed) =
             (project(&pipeline), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -293,10 +293,6 @@ fn a_killed_training_goes_on_to_the_same_bytes() {
         let output =
             lacuna(&["run", "-v"]).arg(project.path()).arg("--run-dir").arg(killed.path()).output().unwrap();
         let said = succeed(output.clone()) + &text(&output.stderr);
-        // Unless it was faster than the kill.
-        if scratch.exists() || !killed.path().join("steps/model/step.json").exists() {
-            panic!("the model is not finished: {said}");
-        }
         assert!(said.contains("goes on where it was interrupted"), "{said}");
         assert_same(calm.path(), killed.path());
     }

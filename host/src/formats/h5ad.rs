@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use hdf5_pure::AttrValue;
@@ -171,7 +172,8 @@ impl H5ad {
         let place = format!("{}: {matrix}", self.path.display());
         let opened = self.checked(matrix).with_context(|| place.clone())?;
         let var = self.genes_of(matrix).clone();
-        Ok(Stored::new(Arc::new(Rows { place, opened }), self.obs, var, block))
+        let (stamp, path) = (stamp(&self.path), self.path);
+        Ok(Stored::new(Arc::new(Rows { place, path, stamp, opened }), self.obs, var, block))
     }
 
     /// A matrix stays open: of a large one, finding the chunks takes longer than reading some cells.
@@ -213,12 +215,27 @@ impl H5ad {
 struct Rows {
     /// File and matrix, for errors.
     place: String,
+    path: PathBuf,
+    /// Length and time of the file when it was opened.
+    stamp: Option<(u64, SystemTime)>,
     opened: Arc<Matrix>,
+}
+
+fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
+    let file = path.metadata().ok()?;
+    Some((file.len(), file.modified().ok()?))
 }
 
 impl RowSource for Rows {
     fn read(&self, rows: Range<usize>) -> Result<Csr> {
-        self.opened.rows(&[rows]).with_context(|| self.place.clone())
+        let read = self.opened.rows(&[rows]).with_context(|| self.place.clone());
+        // Results of a file that is of two minds would be kept as if they were of one.
+        ensure!(
+            stamp(&self.path) == self.stamp,
+            "{} was changed while it was read: run this again when it is finished",
+            self.path.display()
+        );
+        read
     }
 
     fn size(&self, rows: Range<usize>) -> u64 {

@@ -254,7 +254,8 @@ impl Executor<'_> {
         let part = dir.begin(&key)?;
         let mut cx = self.context(step, labels, choices, &part);
         // Where plugins keep what a killed run of the same step goes on from.
-        cx.services = cx.services.with_scratch(part.join(SCRATCH));
+        let scratch = std::path::absolute(part.join(SCRATCH)).context("no current folder")?;
+        cx.services = cx.services.with_scratch(scratch);
         cx.check()?;
         let outputs = step.action.run(&cx)?;
         let record = conclude(cx, &outputs, dir, key)?;

@@ -163,6 +163,7 @@ def growth(lines, path):
     panels = [("growth genes", "genes", "genes N"), ("growth expressed", "expressed", "expressed genes K"),
               ("growth cells", "cells", "cells")]
     width, height, left, gap = 300, 220, 56, 76
+    at = lambda x0, i, xs: x0 + width * (i + 0.5) / len(xs)
     parts = []
     for number, (what, key, label) in enumerate(panels):
         found = [line for line in lines if line["what"] == what]
@@ -172,20 +173,19 @@ def growth(lines, path):
         x0 = left + number * (width + gap)
         for series, colour, unit, side in ((micro, "#1b6ca8", "µs a pair and thread", 0), (peak, "#c0562b", "peak MB", 1)):
             top = 1.15 * max(series)
-            place = lambda x, y: (x0 + width * x / (1.05 * max(xs)), 30 + height * (1 - y / top))
-            points = [place(x, y) for x, y in zip(xs, series)]
+            points = [(at(x0, i, xs), 30 + height * (1 - y / top)) for i, y in enumerate(series)]
             parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="'
                          + " ".join(f"{x:.1f},{y:.1f}" for x, y in points) + '"/>')
             for (x, y), value in zip(points, series):
                 parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-                parts.append(f'<text x="{x:.1f}" y="{y - 7 + 22 * side:.1f}" fill="{colour}" text-anchor="middle">'
-                             f'{value:.3g}</text>')
+                text = f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+                parts.append(f'<text x="{x:.1f}" y="{y - 7 + (22 if side and y < height else 0):.1f}" fill="{colour}" '
+                             f'text-anchor="middle">{text}</text>')
             if number == 0:
                 parts.append(f'<text x="{x0}" y="14" dx="{side * 180}" fill="{colour}">{unit}</text>')
         parts.append(f'<path d="M{x0},30 V{30 + height} H{x0 + width}" fill="none" stroke="#444"/>')
-        for x in xs:
-            at = x0 + width * x / (1.05 * max(xs))
-            parts.append(f'<text x="{at:.1f}" y="{46 + height}" text-anchor="middle">{x}</text>')
+        for i, x in enumerate(xs):
+            parts.append(f'<text x="{at(x0, i, xs):.1f}" y="{46 + height}" text-anchor="middle">{x}</text>')
         parts.append(f'<text x="{x0 + width / 2}" y="{66 + height}" text-anchor="middle">{label}</text>')
     whole = left + 3 * (width + gap)
     Path(path).write_text(

@@ -115,7 +115,7 @@ fn training() {
 }
 
 fn hidden() {
-    screen_of("screen hidden 512-512", &json!({"hidden": [512, 512]}), 2000, 40, 0.3);
+    screen_of("screen hidden 512-512", &json!({"hidden": [512, 512]}), 2000, 216, 0.3);
     training_of("training hidden 512-512", &json!({"hidden": [512, 512]}), (2000, 1600, 400), 0.3, 100);
     training_of("training rank 64", &json!({"rank": 64}), (20_000, 1600, 400), 0.1, 20);
 }

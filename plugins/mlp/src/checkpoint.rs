@@ -57,7 +57,9 @@ impl Checkpoints {
     /// Goes on where an earlier training of the same kind stopped. What cannot be read is as if it were not there.
     pub fn resume(&self, state: &mut State) {
         let Some(file) = self.path.as_ref().and_then(|path| File::open(path).ok()) else { return };
-        match self.read(&mut BufReader::new(file), state) {
+        let mut from =
+            Hashed { inner: BufReader::with_capacity(1 << 20, file), hasher: DefaultHasher::new() };
+        match self.read(&mut from, state) {
             Ok(Some(())) => {
                 tracing::info!(step = state.step, "the training goes on where it was interrupted")
             }
@@ -71,9 +73,12 @@ impl Checkpoints {
         let Some(path) = self.path.as_ref().filter(|_| self.last.elapsed() >= self.every) else { return };
         let temporary = path.with_extension("part");
         let written = File::create(&temporary).and_then(|file| {
-            let mut out = BufWriter::with_capacity(1 << 20, file);
+            let mut out =
+                Hashed { inner: BufWriter::with_capacity(1 << 20, file), hasher: DefaultHasher::new() };
             self.write(&mut out, state)?;
-            out.into_inner()?.sync_all()?;
+            let hash = out.hasher.finish();
+            out.inner.write_all(&hash.to_le_bytes())?;
+            out.inner.into_inner()?.sync_all()?;
             std::fs::rename(&temporary, path)
         });
         if let Err(e) = written {
@@ -101,13 +106,20 @@ impl Checkpoints {
         }
         for list in state.trainer.state().into_iter().chain(&state.best).flat_map(Weights::lists) {
             for chunk in list {
-                chunk.0.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))?;
+                let mut bytes = [0; 4 * LANES];
+                bytes
+                    .as_chunks_mut()
+                    .0
+                    .iter_mut()
+                    .zip(chunk.0)
+                    .for_each(|(b, x): (&mut [u8; 4], _)| *b = x.to_le_bytes());
+                out.write_all(&bytes)?;
             }
         }
         Ok(())
     }
 
-    fn read(&self, from: &mut impl Read, state: &mut State) -> IoResult<Option<()>> {
+    fn read(&self, from: &mut Hashed<impl Read>, state: &mut State) -> IoResult<Option<()>> {
         let mut number = || {
             let mut bytes = [0; 8];
             from.read_exact(&mut bytes).map(|()| u64::from_le_bytes(bytes))
@@ -128,8 +140,38 @@ impl Checkpoints {
         for list in trainer.state_mut().into_iter().chain(&mut best).flat_map(Weights::lists_mut) {
             read_chunks(from, list)?;
         }
+        let (found, mut hash) = (from.hasher.finish(), [0; 8]);
+        from.inner.read_exact(&mut hash)?;
+        if u64::from_le_bytes(hash) != found {
+            return Err(std::io::Error::other("it is damaged"));
+        }
         *state = State { step, trainer, best, best_loss: f64::from_bits(best_loss), history };
         Ok(Some(()))
+    }
+}
+
+/// What is written or read, and a hash of it.
+struct Hashed<T> {
+    inner: T,
+    hasher: DefaultHasher,
+}
+
+impl<T: Write> Write for Hashed<T> {
+    fn write(&mut self, bytes: &[u8]) -> IoResult<usize> {
+        let n = self.inner.write(bytes)?;
+        self.hasher.write(&bytes[..n]);
+        Ok(n)
+    }
+    fn flush(&mut self) -> IoResult<()> {
+        self.inner.flush()
+    }
+}
+
+impl<T: Read> Read for Hashed<T> {
+    fn read(&mut self, bytes: &mut [u8]) -> IoResult<usize> {
+        let n = self.inner.read(bytes)?;
+        self.hasher.write(&bytes[..n]);
+        Ok(n)
     }
 }
 

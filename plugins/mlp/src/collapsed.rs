@@ -9,6 +9,7 @@ use crate::lanes::{Chunk, Halves, Job, LANES, Lanes, Path, ZERO, chunks, flat, g
 use crate::matmul::multiply;
 use crate::network::Network;
 use crate::sums::AddRows;
+use half::f16;
 use lacuna_sdk::ndarray::{Array2, s};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,6 +41,13 @@ struct Factors {
     kept: Vec<OnceLock<Vec<Chunk>>>,
     /// How many more rows may be kept.
     room: AtomicUsize,
+}
+
+/// Room for a row that cannot be kept, and whose it is.
+#[derive(Default)]
+pub struct Room {
+    gene: Option<usize>,
+    row: Vec<Chunk>,
 }
 
 /// A cell, ready for its knockouts. All lists follow its assemblage.
@@ -95,6 +103,11 @@ impl Collapsed {
         }
     }
 
+    /// Whether f16 holds all of them.
+    pub fn halves_are_finite(&self) -> bool {
+        self.halves.iter().all(|halves| halves.0.iter().all(|&half| f16::from_bits(half).is_finite()))
+    }
+
     /// The same without them.
     pub fn whole(&mut self) {
         self.halves = vec![];
@@ -125,7 +138,7 @@ impl Collapsed {
     }
 
     /// A gene's row of W; `room` holds one that cannot be kept.
-    pub fn row<'a>(&'a self, gene: u32, room: &'a mut Vec<Chunk>) -> &'a [Chunk] {
+    pub fn row<'a>(&'a self, gene: u32, room: &'a mut Room) -> &'a [Chunk] {
         let width = chunks(self.genes());
         match &self.rows {
             Rows::Whole(rows) => &rows[gene as usize * width..(gene as usize + 1) * width],
@@ -162,7 +175,7 @@ impl Collapsed {
             return;
         }
         out.extend_from_slice(&base.sum);
-        let mut room = vec![];
+        let mut room = Room::default();
         for at in expressed.clone() {
             let row = self.row(base.genes[at], &mut room);
             out.iter_mut().zip(base.genes).for_each(|(s, &j)| *s -= get(row, j as usize));
@@ -192,17 +205,21 @@ impl Factors {
         }
     }
 
-    fn row<'a>(&'a self, gene: usize, chunks: usize, room: &'a mut Vec<Chunk>) -> &'a [Chunk] {
+    fn row<'a>(&'a self, gene: usize, chunks: usize, room: &'a mut Room) -> &'a [Chunk] {
         if let Some(row) = self.kept[gene].get() {
             return row;
         }
-        room.resize(chunks, ZERO);
+        if room.gene == Some(gene) {
+            return &room.row;
+        }
+        room.row.resize(chunks, ZERO);
         let unit = &self.into[gene * self.width..(gene + 1) * self.width];
-        Path::chosen().run(Products { factors: self, unit, genes: None, out: room });
+        Path::chosen().run(Products { factors: self, unit, genes: None, out: &mut room.row });
+        room.gene = Some(gene);
         let taken = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         match taken {
-            Ok(_) => self.kept[gene].get_or_init(|| room.clone()),
-            Err(_) => room,
+            Ok(_) => self.kept[gene].get_or_init(|| room.row.clone()),
+            Err(_) => &room.row,
         }
     }
 

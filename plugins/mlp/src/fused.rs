@@ -6,7 +6,7 @@
 //! dissimilarity. With hidden layers cell by cell: all its knockouts go through the layers together (see
 //! [`deep`](crate::deep)), then through the same head. Nothing depends on how cells come together.
 
-use crate::collapsed::Collapsed;
+use crate::collapsed::{Collapsed, Room};
 use crate::deep::Deep;
 use crate::lanes::{Chunk, Job, Lanes, Marks, Path, ZERO, chunks, get, packed, set};
 use crate::sums::{self, COLUMNS, Set, sums_of_rows};
@@ -162,7 +162,7 @@ struct Buffers {
     after: Vec<Chunk>,
     row: Vec<Chunk>,
     /// A row of the map that it does not keep.
-    room: Vec<Chunk>,
+    room: Room,
     /// The base at the lost places, while it is 0 there.
     gone: Vec<f32>,
 }
@@ -191,8 +191,12 @@ impl Job for Block<'_, '_> {
             cells.push(Cell::new(l, map, asked, *cell, sum));
         }
         let widest = cells.iter().map(|c| c.sum.len()).max().unwrap_or(0) + 2;
-        let mut buffers =
-            Buffers { after: vec![ZERO; widest], row: vec![ZERO; widest], room: vec![], gone: vec![] };
+        let mut buffers = Buffers {
+            after: vec![ZERO; widest],
+            row: vec![ZERO; widest],
+            room: Room::default(),
+            gone: vec![],
+        };
         let mut singles: Vec<Single> = vec![];
         for (number, (cell, (_, rows))) in cells.iter_mut().zip(runs).enumerate() {
             for i in rows.clone() {
@@ -276,7 +280,7 @@ impl<'a> Cell<'a> {
 
     /// A row of the map, at the cell's genes.
     #[inline(always)]
-    fn compact<L: Lanes>(&self, l: L, map: &Collapsed, gene: u32, room: &mut Vec<Chunk>, out: &mut [Chunk]) {
+    fn compact<L: Lanes>(&self, l: L, map: &Collapsed, gene: u32, room: &mut Room, out: &mut [Chunk]) {
         let out = &mut out[..self.sum.len() + 2];
         match map.half_row(gene) {
             Some(row) => l.compact_halves(row, &self.marks, out),

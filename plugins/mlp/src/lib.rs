@@ -46,7 +46,7 @@ config! {
         rank: Option<usize> = None,
         /// Units of hidden layers with ReLU instead, such as [512, 512].
         hidden: Vec<usize> = vec![],
-        /// Screen by a map stored as f16, half the memory, where no impact changes by more than 1e-6.
+        /// Screen by a map stored as f16, of which half as much is read, where no impact changes by more than 1e-6.
         f16: bool = false,
         /// Seconds between two checkpoints, from which a training that is killed goes on.
         #[range(0.0..=1e9)]

@@ -17,8 +17,10 @@ const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 /// Genes of the last layer that one task computes.
 const GENES: usize = 256;
-/// Columns of the last layer, in chunks, that are multiplied for all cells before the next.
+/// Columns of the last layer, in chunks, that are multiplied for all cells before the next: a cell's stay in registers.
 const DEPTH: usize = 16;
+/// Genes of the last layer whose rows, of these columns, stay in the nearest cache while all cells go by.
+const TILE: usize = 24;
 /// Tasks of an update of the last layer; each has its own sums of what comes back.
 const UPDATES: usize = 16;
 
@@ -51,8 +53,8 @@ impl Sets {
 
 /// Cells that go through the network together, and what each layer gives for them.
 ///
-/// What belongs to an expressed gene of a cell stands either cell by cell (`genes`, `shares`) or gene by gene (`with`,
-/// `h`, gradients); `place` leads from the first order to the second.
+/// What belongs to an expressed gene of a cell stands either cell by cell (`genes`, `shares`, `h`) or gene by gene (`with`,
+/// gradients); `place` leads from the first order to the second.
 pub struct Batch {
     genes: Vec<u32>,
     shares: Vec<f32>,
@@ -135,6 +137,11 @@ impl Batch {
         &self.genes[self.cells[cell]..self.cells[cell + 1]]
     }
 
+    /// What goes into the last layer for a cell.
+    fn inputs(&self, cell: usize) -> &[Chunk] {
+        self.between[self.between.len() - 1].row(cell)
+    }
+
     fn sets(&self) -> impl Iterator<Item = Set<'_>> {
         let segments = self.segments.chunks_exact(sums::count(self.by_gene.len() - 1));
         segments.enumerate().map(|(cell, segments)| Set { genes: self.genes_of(cell), segments })
@@ -143,8 +150,7 @@ impl Batch {
     /// What comes out of the last layer for a cell's genes, and their observed shares.
     fn outputs(&self, cell: usize) -> impl Iterator<Item = (f32, f32)> + Clone {
         let range = self.cells[cell]..self.cells[cell + 1];
-        let h = self.place[range.clone()].iter().map(|&at| self.h[at as usize]);
-        h.zip(self.shares[range].iter().copied())
+        self.h[range.clone()].iter().copied().zip(self.shares[range].iter().copied())
     }
 
     /// Each cell's Bray–Curtis dissimilarity to its observed profile, after a forward pass.
@@ -362,21 +368,25 @@ impl Forward {
     /// The last layer at the genes that each cell expresses.
     fn last_layer(&self, weights: &Weights, batches: &mut [&mut Batch], cx: &Context) {
         let genes = weights.last().rows;
-        let mut outputs: Vec<Vec<f32>> = batches.iter_mut().map(|b| std::mem::take(&mut b.h)).collect();
-        let mut tasks: Vec<Last<'_>> = vec![];
-        let mut rest: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-        for first in (0..genes).step_by(GENES) {
-            let end = (first + GENES).min(genes);
-            let mut parts = vec![];
-            for (batch, rest) in batches.iter().zip(&mut rest) {
-                let stored = batch.by_gene[end] - batch.by_gene[first];
-                let (h, more) = std::mem::take(rest).split_at_mut(stored);
-                *rest = more;
-                parts.push((&**batch, h));
-            }
-            tasks.push(Last { weights, first, end, parts });
-        }
         let operations = batches.iter().map(|batch| batch.genes.len()).sum::<usize>() * weights.last().width;
+        let mut outputs: Vec<Vec<f32>> = batches.iter_mut().map(|b| std::mem::take(&mut b.h)).collect();
+        let mut tasks: Vec<Last<'_>> = (0..genes)
+            .step_by(GENES)
+            .map(|first| Last { weights, first, end: (first + GENES).min(genes), parts: vec![] })
+            .collect();
+        for (batch, outputs) in batches.iter().zip(&mut outputs) {
+            let mut rest = outputs.as_mut_slice();
+            for (cell, inputs) in (0..batch.len()).map(|cell| (cell, batch.inputs(cell))) {
+                let mut genes = batch.genes_of(cell);
+                for task in &mut tasks {
+                    let n = genes.partition_point(|&j| (j as usize) < task.end);
+                    let (some, more) = genes.split_at(n);
+                    let (h, others) = std::mem::take(&mut rest).split_at_mut(n);
+                    task.parts.push(Part { genes: some, inputs, h, done: 0 });
+                    (genes, rest) = (more, others);
+                }
+            }
+        }
         run_all(&mut tasks, operations, cx, |task| self.path.run(task));
         batches.iter_mut().zip(outputs).for_each(|(batch, h)| batch.h = h);
     }
@@ -431,8 +441,19 @@ struct Last<'a> {
     weights: &'a Weights,
     first: usize,
     end: usize,
-    /// Of each batch, what comes out for these genes, gene by gene.
-    parts: Vec<(&'a Batch, &'a mut [f32])>,
+    parts: Vec<Part<'a>>,
+}
+
+/// One cell of them.
+struct Part<'a> {
+    /// Those of the genes that it expresses.
+    genes: &'a [u32],
+    /// What goes into the last layer.
+    inputs: &'a [Chunk],
+    /// What comes out of it for the genes.
+    h: &'a mut [f32],
+    /// How many of the genes are done, of the columns at hand.
+    done: usize,
 }
 
 impl Job for &mut Last<'_> {
@@ -441,59 +462,55 @@ impl Job for &mut Last<'_> {
     fn run<L: Lanes>(self, l: L) {
         let rows = self.weights.last();
         let bias = flat(&self.weights.biases[self.weights.biases.len() - 1]);
-        for (batch, h) in &mut self.parts {
-            let start = batch.by_gene[self.first];
-            for gene in self.first..self.end {
-                h[batch.by_gene[gene] - start..batch.by_gene[gene + 1] - start].fill(bias[gene]);
-            }
+        for part in &mut self.parts {
+            part.h.iter_mut().zip(part.genes).for_each(|(h, &j)| *h = bias[j as usize]);
         }
-        for depth in (0..rows.width).step_by(DEPTH) {
-            let columns = depth..(depth + DEPTH).min(rows.width);
-            for gene in self.first..self.end {
-                let row = &rows.row(gene)[columns.clone()];
-                for (batch, h) in &mut self.parts {
-                    let (start, stored) = (batch.by_gene[self.first], &batch.by_gene[gene..gene + 2]);
-                    let cells = &batch.with[stored[0]..stored[1]];
-                    let h = &mut h[stored[0] - start..stored[1] - start];
-                    let inputs = &batch.between[batch.between.len() - 1];
-                    add_products(l, row, inputs, columns.start, cells, h);
+        let width = chunks(rows.columns);
+        for depth in (0..width).step_by(DEPTH) {
+            self.parts.iter_mut().for_each(|part| part.done = 0);
+            for first in (self.first..self.end).step_by(TILE) {
+                let end = (first + TILE).min(self.end) as u32;
+                macro_rules! of_columns {
+                    ($($n:literal)*) => {
+                        match (width - depth).min(DEPTH) {
+                            // A loop, not a closure, which would be compiled for any processor.
+                            $($n => for part in &mut self.parts {
+                                part.add_products::<L, $n>(l, rows, depth, end);
+                            },)*
+                            n => unreachable!("{n} columns"),
+                        }
+                    };
                 }
+                of_columns!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
             }
         }
     }
 }
 
-/// Adds the products of a row with some columns of each cell's inputs; four cells share what they read of the row.
-#[inline(always)]
-fn add_products<L: Lanes>(l: L, row: &[Chunk], inputs: &Matrix, first: usize, cells: &[u32], h: &mut [f32]) {
-    let n = row.len();
-    let of = |cell: u32| {
-        let start = cell as usize * inputs.width + first;
-        &inputs.chunks[start..start + n]
-    };
-    let (fours, rest) = cells.as_chunks::<4>();
-    for (cells, h) in fours.iter().zip(h.as_chunks_mut::<4>().0) {
-        let [x, y, z, w] = [of(cells[0]), of(cells[1]), of(cells[2]), of(cells[3])];
-        let [mut a, mut b, mut c, mut d] = [l.splat(0.0); 4];
-        for i in 0..n {
-            let r = l.load(&row[i]);
-            a = l.fma(r, l.load(&x[i]), a);
-            b = l.fma(r, l.load(&y[i]), b);
-            c = l.fma(r, l.load(&z[i]), c);
-            d = l.fma(r, l.load(&w[i]), d);
+impl Part<'_> {
+    /// Adds the products of N columns of the inputs with those of the next genes' rows, up to a gene.
+    #[inline(always)]
+    fn add_products<L: Lanes, const N: usize>(&mut self, l: L, rows: &Matrix, first: usize, end: u32) {
+        let genes = &self.genes[self.done..];
+        if genes.first().is_none_or(|&gene| gene >= end) {
+            return;
         }
-        h[0] += l.sum(a);
-        h[1] += l.sum(b);
-        h[2] += l.sum(c);
-        h[3] += l.sum(d);
-    }
-    let done = cells.len() - rest.len();
-    for (&cell, h) in rest.iter().zip(&mut h[done..]) {
-        let mut a = l.splat(0.0);
-        for (r, x) in row.iter().zip(of(cell)) {
-            a = l.fma(l.load(r), l.load(x), a);
+        let mut inputs = [l.splat(0.0); N];
+        for (x, chunk) in inputs.iter_mut().zip(&self.inputs[first..first + N]) {
+            *x = l.load(chunk);
         }
-        *h += l.sum(a);
+        for (&gene, h) in genes.iter().zip(&mut self.h[self.done..]) {
+            if gene >= end {
+                break;
+            }
+            let row = &rows.row(gene as usize)[first..first + N];
+            let mut sums = [l.splat(0.0); 4];
+            for i in 0..N {
+                sums[i % 4] = l.fma(inputs[i], l.load(&row[i]), sums[i % 4]);
+            }
+            *h += l.sum(l.add(l.add(sums[0], sums[1]), l.add(sums[2], sums[3])));
+            self.done += 1;
+        }
     }
 }
 

@@ -40,6 +40,7 @@ pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Resul
     }
     let size = config.minibatch.min(cells.len());
     let shape = config.shape(genes);
+    check_size(&shape)?;
     let network = Network::<f32>::random(&shape, &mut cx.stream(INIT));
     let path = Path::chosen();
     let trainer = Trainer::new(&network, config.learning_rate, path);
@@ -55,9 +56,9 @@ pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Resul
     let mut validation = training.validation.as_ref().map(|cells| Validation::new(cells, &shape));
     while state.step < config.steps {
         batch.fill(&sets, &sample(&mut draws, cells.len(), size).into_vec());
+        cx.check()?;
+        cx.progress(state.step, config.steps, "steps");
         if state.step.is_multiple_of(config.validate_every) || state.step + 1 == config.steps {
-            cx.check()?;
-            cx.progress(state.step, config.steps, "steps");
             state.look(config, &mut batch, validation.as_mut(), &mut forward, cx)?;
         } else {
             forward.run(&state.trainer.weights, &mut [&mut batch], cx);
@@ -115,6 +116,21 @@ fn check(cells: &Cells<'_>, what: &str) -> Result<()> {
         Some(i) => Err(Error::data(format!("{what} cell {} expresses no gene", cells.cell_name(i)))),
         None => Ok(()),
     }
+}
+
+/// Parameters that a network can have: with moments and the best weights they take 16 bytes each.
+const MOST_PARAMETERS: f64 = 4e9;
+
+fn check_size(shape: &Shape) -> Result<()> {
+    let parameters: f64 = shape.widths.windows(2).map(|w| (w[0] as f64 + 1.0) * w[1] as f64).sum();
+    if parameters <= MOST_PARAMETERS {
+        return Ok(());
+    }
+    Err(Error::parameters(format!(
+        "layers of {:?} units have {parameters:.1e} parameters, more than {MOST_PARAMETERS:.0e}: take fewer genes, or a \
+         `rank` such as 64",
+        shape.widths
+    )))
 }
 
 /// Copies into the memory of the last best weights.
@@ -226,6 +242,10 @@ mod tests {
             for file in std::fs::read_dir(folder.path()).unwrap() {
                 let path = file.unwrap().path();
                 let bytes = std::fs::read(&path).unwrap();
+                let mut flipped = bytes.clone();
+                flipped[bytes.len() / 2] ^= 4;
+                std::fs::write(&path, flipped).unwrap();
+                assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
                 std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
             }
             assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);

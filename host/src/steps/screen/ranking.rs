@@ -42,6 +42,7 @@ struct Sum {
 }
 
 /// The sums of all knockouts.
+#[derive(Clone)]
 pub struct Tally {
     column: usize,
     lowest_first: bool,

@@ -131,12 +131,27 @@ impl<'a> Summary<'a> {
         let tally = Tally::new(strongest.column(), lowest_first[strongest.column()], genes);
         let genes = vec![Moments::default(); columns.len() * subjects.groups.names.len() * genes];
         let empty = State { parts: 0, rows: 0, tally, genes };
-        let state = match std::fs::read(dir.join(STATE)) {
-            Ok(bytes) => empty.restored(&bytes).context("the state that a killed run left is damaged")?,
-            Err(_) => empty,
-        };
         let dir = dir.to_path_buf();
-        Ok(Self { setup, subjects, strongest, dir, columns, lowest_first, state, next: 0 })
+        let mut summary =
+            Self { setup, subjects, strongest, dir, columns, lowest_first, state: empty, next: 0 };
+        if let Ok(bytes) = std::fs::read(summary.dir.join(STATE)) {
+            summary.go_on(&bytes);
+        }
+        Ok(summary)
+    }
+
+    /// Goes on from what a killed run left, if all of it is there.
+    fn go_on(&mut self, bytes: &[u8]) {
+        let (tally, genes) = (self.state.tally.clone(), self.state.genes.clone());
+        let empty = State { parts: 0, rows: 0, tally, genes };
+        match empty.restored(bytes) {
+            Ok(state) if (0..state.parts).all(|part| self.strongest_file(part).exists()) => {
+                tracing::info!(parts = state.parts, "the screen goes on where it was interrupted");
+                self.state = state;
+            }
+            // No warning of the results, which are as if nothing had been interrupted.
+            _ => tracing::warn!("what an interrupted run left of this screen is damaged: it begins anew"),
+        }
     }
 
     fn add(&mut self, part: &ImpactTable) {
@@ -190,13 +205,13 @@ impl<'a> Summary<'a> {
 pub fn remove(dir: &Path) -> Result<()> {
     let place = || format!("cannot remove {}", dir.display());
     let away = dir.with_extension("old");
+    let clear = || if away.exists() { std::fs::remove_dir_all(&away).with_context(place) } else { Ok(()) };
+    // A kill may have left what was to go.
+    clear()?;
     if dir.exists() {
         std::fs::rename(dir, &away).with_context(place)?;
     }
-    if away.exists() {
-        std::fs::remove_dir_all(&away).with_context(place)?;
-    }
-    Ok(())
+    clear()
 }
 
 /// Where the state lies in the folder.
