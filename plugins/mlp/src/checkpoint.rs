@@ -2,8 +2,9 @@
 //! folder. It goes on to the same bytes; how often a checkpoint is written changes nothing but what is lost.
 
 use crate::lanes::{Chunk, LANES};
-use crate::step::{Trainer, Weights};
+use crate::step::Trainer;
 use crate::train::Look;
+use crate::weights::Weights;
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::tracing;
 use std::fs::File;

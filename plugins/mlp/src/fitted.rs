@@ -2,7 +2,8 @@
 
 use crate::collapsed::Collapsed;
 use crate::deep::Deep;
-use crate::fused::{self, Asked, Measure};
+use crate::fused;
+use crate::head::{Asked, Measure};
 use crate::lanes::Path;
 use crate::network::{Layer, Network, Shape};
 use crate::train::Look;

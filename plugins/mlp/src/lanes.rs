@@ -138,21 +138,23 @@ pub enum Path {
 impl Path {
     /// The paths that this processor has, the best first.
     pub fn available() -> Vec<Self> {
-        let mut paths = vec![];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("popcnt")
-            {
-                paths.push(Self::Avx512);
+        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|path| path.is_available()).collect()
+    }
+
+    fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("popcnt")
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                paths.push(Self::Avx2);
-            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 | Self::Avx2 => false,
+            Self::Portable => true,
         }
-        paths.push(Self::Portable);
-        paths
     }
 
     /// The best path, or the one that `LACUNA_SIMD` names, if the processor has it.
@@ -172,10 +174,10 @@ impl Path {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the processor has what the function is compiled for, as was just looked up.
-            Self::Avx512 if Self::available().contains(&self) => unsafe { x86::avx512(job) },
+            Self::Avx512 if self.is_available() => unsafe { x86::avx512(job) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Self::Avx2 if Self::available().contains(&self) => unsafe { x86::avx2(job) },
+            Self::Avx2 if self.is_available() => unsafe { x86::avx2(job) },
             _ => job.run(Portable),
         }
     }

@@ -1,17 +1,21 @@
 //! Learns expression profiles from gene assemblages: the network of DKO (arXiv 2510.03359).
 //!
-//! `network` holds the weights, `train` is the optimiser's loop and `step` one step of it; `fitted` is what a fitted model
+//! `network` is its form; `train` is the optimiser's loop: `forward` through `weights` for a `batch` of cells, and `step` back
+//! with Adam's update; `checkpoint` is what a killed training goes on from. `fitted` is what a fitted model
 //! answers: by way of the `collapsed` map that makes a knockout a rank-1 update, or through the layers of a `deep` network;
-//! `fused` screens with either. All are written once over `lanes`, sixteen numbers at once, with `sums` of rows and products
+//! `fused` screens with either, and `head` measures. All are written once over `lanes`, sixteen numbers at once, with `sums` of rows and products
 //! of matrices (`matmul`), and tested against the arithmetic in plain words (`plain`).
 
 use lacuna_sdk::prelude::*;
 
+mod batch;
 mod checkpoint;
 mod collapsed;
 mod deep;
 mod fitted;
+mod forward;
 mod fused;
+mod head;
 mod lanes;
 mod matmul;
 mod network;
@@ -20,6 +24,7 @@ mod plain;
 mod step;
 mod sums;
 mod train;
+mod weights;
 
 use fitted::FittedMlp;
 #[doc(hidden)] // For the benchmarks.

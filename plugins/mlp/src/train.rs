@@ -2,10 +2,13 @@
 //! validation cells; the weights with the lowest validation loss are kept, the later of equal ones.
 
 use crate::MlpConfig;
+use crate::batch::{Batch, Sets};
 use crate::checkpoint::{Checkpoints, State};
+use crate::forward::Forward;
 use crate::lanes::Path;
 use crate::network::{Network, Shape};
-use crate::step::{Batch, Forward, Sets, Trainer, Weights};
+use crate::step::Trainer;
+use crate::weights::Weights;
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::rand::seq::index::sample;
 use lacuna_sdk::tracing;
