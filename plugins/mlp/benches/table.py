@@ -101,8 +101,8 @@ def screen(genes, cells, presence):
 
 tasks = {
     "screen": lambda: screen(2016, 2000, 0.3),
-    "training 100": lambda: training(100, 400, 100, 0.8, 1000, 100),
-    "training 2000": lambda: training(2000, 1600, 400, 0.3, 20, 5),
+    "training 100": lambda: training(100, 400, 100, 0.8, 1000, 250),
+    "training 2000": lambda: training(2000, 1600, 400, 0.3, 200, 50),
 }
 value = tasks[what]()
 print(json.dumps({"value": value, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))

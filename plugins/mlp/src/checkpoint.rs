@@ -13,6 +13,9 @@ use std::io::{BufReader, BufWriter, Read, Result as IoResult, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// Counts up when what is written changes: a checkpoint of another layout is not gone on from.
+const LAYOUT: u32 = 2;
+
 /// The state of a training between two steps.
 pub struct State {
     /// Steps done.
@@ -40,7 +43,7 @@ impl Checkpoints {
     /// In the scratch folder of the step; without one there are none.
     pub fn new(config: &impl std::fmt::Debug, every: f64, training: &Training<'_>, cx: &Context) -> Self {
         let mut hasher = DefaultHasher::new();
-        (format!("{config:?}"), cx.seed()).hash(&mut hasher);
+        (LAYOUT, format!("{config:?}"), cx.seed()).hash(&mut hasher);
         for cells in std::iter::once(&training.cells).chain(&training.validation) {
             (cells.len(), cells.gene_names()).hash(&mut hasher);
             for i in 0..cells.len() {
@@ -70,8 +73,9 @@ impl Checkpoints {
     }
 
     /// Writes a checkpoint when it is time to.
-    pub fn keep(&mut self, state: &State) {
+    pub fn keep(&mut self, state: &mut State, cx: &Context) {
         let Some(path) = self.path.as_ref().filter(|_| self.last.elapsed() >= self.every) else { return };
+        state.trainer.settle(cx);
         let temporary = path.with_extension("part");
         let written = File::create(&temporary).and_then(|file| {
             let mut out =

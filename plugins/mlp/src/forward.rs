@@ -2,101 +2,114 @@
 //!
 //! The input is a set, so the first layer is a sum of rows; the head looks at the genes that a cell expresses, so the last
 //! layer is computed for these only. Layers between are products of small matrices.
+//!
+//! An update is left to the next forward pass: there each tile of the first and of the last layer is updated just before it
+//! is used, while the next tile is on its way from memory. So an update costs hardly more than its arithmetic.
 
 use crate::batch::{Batch, run_all};
-use crate::lanes::{Chunk, Job, Lanes, Path, ZERO, chunks, flat};
+use crate::lanes::{Chunk, Job, Lanes, flat};
 use crate::matmul::product;
-use crate::sums::{COLUMNS, Set, sums_of_rows};
-use crate::weights::{Matrix, Weights};
+use crate::step::{Gradient, Layer, Pending, Trainer};
+use crate::sums::{Ahead, Columns, DEPTH, NOTHING, ROWS, Tiled, add_rows};
+use crate::weights::Weights;
 use lacuna_sdk::prelude::*;
+use std::ops::Range;
 
-/// Genes of the last layer that one task computes.
-const GENES: usize = 256;
-/// Columns of the last layer, in chunks, that are multiplied for all cells before the next: a cell's stay in registers.
-const DEPTH: usize = 16;
-/// Genes of the last layer whose rows, of these columns, stay in the nearest cache while all cells go by.
-const TILE: usize = 24;
+/// Tiles of genes of the last layer that one task computes.
+const TILES: usize = 4;
 
-/// The forward pass of batches, together: each weight is read once for all of them.
-pub struct Forward {
-    /// The sums of the first layer, some columns after the other, of all cells.
-    tiles: Vec<[Chunk; COLUMNS]>,
-    path: Path,
-}
-
-impl Forward {
-    /// On a path through the processor.
-    pub fn new(path: Path) -> Self {
-        Self { tiles: vec![], path }
+impl Trainer {
+    /// All layers, after the update that is pending.
+    pub fn forward(&mut self, batches: &mut [&mut Batch], cx: &Context) {
+        let pending = self.pending.take();
+        self.first_layer(pending.as_ref(), batches, cx);
+        batches.iter_mut().for_each(|batch| between(&self.weights, batch, cx));
+        self.last_layer(pending.as_ref(), batches, cx);
     }
 
-    /// All layers.
-    pub fn run(&mut self, weights: &Weights, batches: &mut [&mut Batch], cx: &Context) {
-        self.first_layer(weights, batches, cx);
-        for batch in &mut *batches {
-            between(weights, &mut batch.between, cx);
+    /// The update that is pending.
+    pub fn settle(&mut self, cx: &Context) {
+        if self.pending.is_some() {
+            self.forward(&mut [], cx);
         }
-        self.last_layer(weights, batches, cx);
     }
 
     /// The sums of the rows of a cell's genes, divided by their number, and the bias.
-    fn first_layer(&mut self, weights: &Weights, batches: &mut [&mut Batch], cx: &Context) {
-        let sets: Vec<Set<'_>> = batches.iter().flat_map(|batch| batch.sets()).collect();
-        let (width, size) = (weights.layers[0].width, sets.len().max(1));
-        self.tiles.resize(width.div_ceil(COLUMNS) * size, [ZERO; COLUMNS]);
-        let path = self.path;
-        let operations = width * sets.iter().map(|set| set.genes.len()).sum::<usize>();
-        let mut tiles: Vec<(usize, &mut [[Chunk; COLUMNS]])> =
-            self.tiles.chunks_mut(size).enumerate().collect();
-        run_all(&mut tiles, operations, cx, |(tile, out)| {
-            path.run(Sum { weights, sets: &sets, first: *tile * COLUMNS, out });
-        });
-        for (tile, sums) in self.tiles.chunks_exact(size).enumerate() {
-            let first = tile * COLUMNS;
-            let columns = COLUMNS.min(width - first);
-            let mut sums = sums.iter();
-            for batch in &mut *batches {
-                for row in batch.between[0].chunks.chunks_exact_mut(width) {
-                    let Some(sums) = sums.next() else { break };
-                    row[first..first + columns].copy_from_slice(&sums[..columns]);
-                }
+    fn first_layer(&mut self, pending: Option<&Pending>, batches: &mut [&mut Batch], cx: &Context) {
+        let Weights { relu, first, biases, .. } = &mut self.weights;
+        let (rows, operations) = (first.rows, operations(&first.chunks, first.rows, batches, pending));
+        let panels = Layer::panels([first, &mut self.mean.first, &mut self.square.first]);
+        let mut tasks: Vec<First<'_>> = panels
+            .into_iter()
+            .zip(biases[0].chunks(DEPTH))
+            .enumerate()
+            .map(|(i, (layer, bias))| {
+                let gradient = pending.map(|pending| pending.first(i));
+                First { layer, rows, gradient, bias, relu: *relu, cells: vec![] }
+            })
+            .collect();
+        let divisors: Vec<Vec<f32>> = batches.iter().map(|batch| batch.divisors().collect()).collect();
+        for (batch, divisors) in batches.iter_mut().zip(&divisors) {
+            let Batch { first, tiled: sets, .. } = &mut **batch;
+            for (task, out) in tasks.iter_mut().zip(first.chunks_mut(divisors.len().max(1))) {
+                task.cells.push(Summed { sets, divisors, out });
             }
         }
+        let path = self.path;
+        run_all(&mut tasks, operations, cx, |task| path.run(task));
     }
 
     /// The last layer at the genes that each cell expresses.
-    fn last_layer(&self, weights: &Weights, batches: &mut [&mut Batch], cx: &Context) {
-        let genes = weights.last().rows;
-        let operations = batches.iter().map(|batch| batch.genes.len()).sum::<usize>() * weights.last().width;
-        let mut outputs: Vec<Vec<f32>> = batches.iter_mut().map(|b| std::mem::take(&mut b.h)).collect();
-        let mut tasks: Vec<Last<'_>> = (0..genes)
-            .step_by(GENES)
-            .map(|first| Last { weights, first, end: (first + GENES).min(genes), parts: vec![] })
+    fn last_layer(&mut self, pending: Option<&Pending>, batches: &mut [&mut Batch], cx: &Context) {
+        let Weights { last, biases, .. } = &mut self.weights;
+        let (rows, operations) = (last.rows, operations(&last.chunks, last.rows, batches, pending));
+        let (tiles, bias) = (rows.div_ceil(ROWS), &flat(&biases[biases.len() - 1])[..rows]);
+        let mut outputs: Vec<Vec<f32>> = batches.iter_mut().map(|b| std::mem::take(&mut b.outputs)).collect();
+        let mut tasks: Vec<Last<'_>> = (0..tiles)
+            .step_by(TILES)
+            .map(|first| Last { tiles: first..tiles.min(first + TILES), panels: vec![], bias, cells: vec![] })
             .collect();
-        for (batch, outputs) in batches.iter().zip(&mut outputs) {
-            let mut rest = outputs.as_mut_slice();
-            for (cell, inputs) in (0..batch.len()).map(|cell| (cell, batch.inputs(cell))) {
-                let mut genes = batch.genes_of(cell);
-                for task in &mut tasks {
-                    let n = genes.partition_point(|&j| (j as usize) < task.end);
-                    let (some, more) = genes.split_at(n);
-                    let (h, others) = std::mem::take(&mut rest).split_at_mut(n);
-                    task.parts.push(Part { genes: some, inputs, h, done: 0 });
-                    (genes, rest) = (more, others);
-                }
+        let panels = Layer::panels([last, &mut self.mean.last, &mut self.square.last]);
+        for (i, panel) in panels.into_iter().enumerate() {
+            let inputs: Vec<&[Columns]> = batches.iter().map(|batch| batch.inputs_of_panel(i)).collect();
+            for (task, layer) in tasks.iter_mut().zip(panel.rows(rows, TILES * ROWS)) {
+                let gradient = pending.map(|pending| pending.last(i));
+                task.panels.push(Panel { layer, gradient, inputs: inputs.clone() });
             }
         }
-        run_all(&mut tasks, operations, cx, |task| self.path.run(task));
-        batches.iter_mut().zip(outputs).for_each(|(batch, h)| batch.h = h);
+        for (batch, outputs) in batches.iter().zip(&mut outputs) {
+            let mut rest = outputs.as_mut_slice();
+            for task in &mut tasks {
+                let range = batch.tiled.range(task.tiles.clone());
+                let (h, others) = std::mem::take(&mut rest).split_at_mut(range.len());
+                task.cells.push(Out { sets: &batch.tiled, start: range.start, h });
+                rest = others;
+            }
+        }
+        let path = self.path;
+        run_all(&mut tasks, operations, cx, |task| path.run(task));
+        for (batch, outputs) in batches.iter_mut().zip(outputs) {
+            batch.outputs = outputs;
+            batch.order_outputs(cx);
+        }
     }
 }
 
+/// Operations on chunks of a layer with so many rows.
+fn operations(layer: &[Chunk], rows: usize, batches: &[&mut Batch], pending: Option<&Pending>) -> usize {
+    let stored = batches.iter().map(|batch| batch.stored()).sum::<usize>();
+    layer.len() / rows.max(1) * stored + if pending.is_some() { 8 * layer.len() } else { 0 }
+}
+
 /// The layers between the first and the last.
-fn between(weights: &Weights, units: &mut [Matrix], cx: &Context) {
+fn between(weights: &Weights, batch: &mut Batch, cx: &Context) {
+    let units = &mut batch.between;
+    let Some(first) = units.first_mut() else { return };
+    first.take_columns(&batch.first);
     for i in 1..units.len() {
         let (before, after) = units.split_at_mut(i);
         let out = &mut after[0];
-        product(&before[i - 1].view(), &weights.layers[i].view(), &mut out.view_mut(), cx);
+        product(&before[i - 1].view(), &weights.between[i - 1].view(), &mut out.view_mut(), cx);
         for mut row in out.view_mut().rows_mut() {
             for (x, b) in row.iter_mut().zip(flat(&weights.biases[i])) {
                 *x += b;
@@ -106,30 +119,106 @@ fn between(weights: &Weights, units: &mut [Matrix], cx: &Context) {
             }
         }
     }
+    units[units.len() - 1].give_columns(&mut batch.last);
 }
+
+/// The tiles of a panel, one after the other, each after its update.
+struct Tiles<'a, const N: usize> {
+    w: &'a mut [[Chunk; N]],
+    m: &'a mut [[Chunk; N]],
+    v: &'a mut [[Chunk; N]],
+    gradient: Option<Gradient<'a>>,
+    /// The next row.
+    row: usize,
+}
+
+impl<'a, const N: usize> Tiles<'a, N> {
+    fn new(layer: &'a mut Layer<'_>, gradient: Option<Gradient<'a>>) -> Self {
+        let [w, m, v] = [&mut *layer.w, &mut *layer.m, &mut *layer.v].map(|list| list.as_chunks_mut().0);
+        Self { w, m, v, gradient, row: 0 }
+    }
+
+    /// The next tile; and what comes behind it, to be asked for in so many times. `gene` is its first row's gene.
+    #[inline(always)]
+    fn next<L: Lanes>(&mut self, l: L, gene: usize, times: usize) -> (&[[Chunk; N]], Ahead<'_>) {
+        let (first, end) = (self.row, self.w.len().min(self.row + ROWS));
+        self.row = end;
+        let behind = end..self.w.len().min(end + ROWS);
+        let mut lists: [&[Chunk]; 3] = [&[]; 3];
+        if let Some(gradient) = self.gradient {
+            let tile = first..end;
+            let (w, m, v) = (&mut self.w[tile.clone()], &mut self.m[tile.clone()], &mut self.v[tile]);
+            gradient.update(l, gene, w, m, v);
+            lists[1] = self.m[behind.clone()].as_flattened();
+            lists[2] = self.v[behind.clone()].as_flattened();
+        }
+        lists[0] = self.w[behind].as_flattened();
+        (&self.w[first..end], Ahead::new(lists, times))
+    }
+}
+
+/// Calls `$run` with the constant N for the depth of a panel; no closure, which would be compiled for any processor.
+macro_rules! of_depth {
+    ($depth:expr, $task:expr, $run:ident, $l:expr) => {
+        match $depth {
+            1 => $task.$run::<L, 1>($l),
+            2 => $task.$run::<L, 2>($l),
+            3 => $task.$run::<L, 3>($l),
+            4 => $task.$run::<L, 4>($l),
+            5 => $task.$run::<L, 5>($l),
+            6 => $task.$run::<L, 6>($l),
+            7 => $task.$run::<L, 7>($l),
+            DEPTH => $task.$run::<L, DEPTH>($l),
+            n => unreachable!("{n} columns"),
+        }
+    };
+}
+pub(crate) use of_depth;
 
 /// What comes out of some columns of the first layer.
-struct Sum<'a> {
-    weights: &'a Weights,
-    sets: &'a [Set<'a>],
-    /// The first column, in chunks.
-    first: usize,
-    out: &'a mut [[Chunk; COLUMNS]],
+struct First<'a> {
+    layer: Layer<'a>,
+    rows: usize,
+    gradient: Option<Gradient<'a>>,
+    bias: &'a [Chunk],
+    relu: bool,
+    cells: Vec<Summed<'a>>,
 }
 
-impl Job for Sum<'_> {
+/// The cells of a batch, for which a layer's rows are summed.
+struct Summed<'a> {
+    sets: &'a Tiled,
+    /// 1 / the number of genes of each.
+    divisors: &'a [f32],
+    out: &'a mut [Columns],
+}
+
+impl Job for &mut First<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Self { weights, sets, first, out } = self;
-        let rows = &weights.layers[0];
-        sums_of_rows(l, &rows.chunks, rows.width, first, sets, out);
-        let bias = &weights.biases[0][first..(first + COLUMNS).min(rows.width)];
-        for (set, out) in sets.iter().zip(out) {
-            let share = l.splat(1.0 / set.genes.len().max(1) as f32);
-            for (out, bias) in out.iter_mut().zip(bias) {
-                let x = l.fma(l.load(out), share, l.load(bias));
-                l.store(if weights.relu { l.relu(x) } else { x }, out);
+        of_depth!(self.layer.w.len() / self.rows, self, of_panel, l);
+    }
+}
+
+impl First<'_> {
+    #[inline(always)]
+    fn of_panel<L: Lanes, const N: usize>(&mut self, l: L) {
+        let times = self.cells.iter().map(|cells| cells.divisors.len()).sum();
+        self.cells.iter_mut().for_each(|cells| cells.out.fill(NOTHING));
+        let mut tiles = Tiles::<N>::new(&mut self.layer, self.gradient);
+        for tile in 0..self.rows.div_ceil(ROWS) {
+            let (rows, mut ahead) = tiles.next(l, tile * ROWS, times);
+            for cells in &mut self.cells {
+                add_rows(l, rows, (cells.sets, tile), cells.out, &mut ahead);
+            }
+        }
+        for cells in &mut self.cells {
+            for (&share, out) in cells.divisors.iter().zip(&mut *cells.out) {
+                for (out, bias) in out.iter_mut().zip(self.bias).take(N) {
+                    let x = l.fma(l.load(out), l.splat(share), l.load(bias));
+                    l.store(if self.relu { l.relu(x) } else { x }, out);
+                }
             }
         }
     }
@@ -137,78 +226,127 @@ impl Job for Sum<'_> {
 
 /// Some genes of the last layer, in the cells that express them.
 struct Last<'a> {
-    weights: &'a Weights,
-    first: usize,
-    end: usize,
-    parts: Vec<Part<'a>>,
+    tiles: Range<usize>,
+    panels: Vec<Panel<'a>>,
+    /// Of all genes.
+    bias: &'a [f32],
+    cells: Vec<Out<'a>>,
 }
 
-/// One cell of them.
-struct Part<'a> {
-    /// Those of the genes that it expresses.
-    genes: &'a [u32],
-    /// What goes into the last layer.
-    inputs: &'a [Chunk],
-    /// What comes out of it for the genes.
+/// Some columns of these genes' rows.
+struct Panel<'a> {
+    layer: Layer<'a>,
+    gradient: Option<Gradient<'a>>,
+    /// What goes into them, for the cells of each batch.
+    inputs: Vec<&'a [Columns]>,
+}
+
+/// What comes out of the genes for the cells of a batch.
+struct Out<'a> {
+    sets: &'a Tiled,
+    /// Where the task's genes begin in the list of all.
+    start: usize,
     h: &'a mut [f32],
-    /// How many of the genes are done, of the columns at hand.
-    done: usize,
 }
 
 impl Job for &mut Last<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let rows = self.weights.last();
-        let bias = flat(&self.weights.biases[self.weights.biases.len() - 1]);
-        for part in &mut self.parts {
-            part.h.iter_mut().zip(part.genes).for_each(|(h, &j)| *h = bias[j as usize]);
+        for cells in &mut self.cells {
+            for tile in self.tiles.clone() {
+                cells.begin(tile, self.bias);
+            }
         }
-        let width = chunks(rows.columns);
-        for depth in (0..width).step_by(DEPTH) {
-            self.parts.iter_mut().for_each(|part| part.done = 0);
-            for first in (self.first..self.end).step_by(TILE) {
-                let end = (first + TILE).min(self.end) as u32;
-                macro_rules! of_columns {
-                    ($($n:literal)*) => {
-                        match (width - depth).min(DEPTH) {
-                            // A loop, not a closure, which would be compiled for any processor.
-                            $($n => for part in &mut self.parts {
-                                part.add_products::<L, $n>(l, rows, depth, end);
-                            },)*
-                            n => unreachable!("{n} columns"),
-                        }
-                    };
-                }
-                of_columns!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+        let rows = self.bias.len().min(self.tiles.end * ROWS) - self.tiles.start * ROWS;
+        for panel in &mut self.panels {
+            let mut task = OfPanel { panel, tiles: self.tiles.clone(), cells: &mut self.cells };
+            of_depth!(task.panel.layer.w.len() / rows, task, run, l);
+        }
+    }
+}
+
+/// A panel of a task.
+struct OfPanel<'t, 'a> {
+    panel: &'t mut Panel<'a>,
+    tiles: Range<usize>,
+    cells: &'t mut [Out<'a>],
+}
+
+impl OfPanel<'_, '_> {
+    #[inline(always)]
+    fn run<L: Lanes, const N: usize>(&mut self, l: L) {
+        let times = self.panel.inputs.iter().map(|cells| cells.len()).sum();
+        let mut tiles = Tiles::<N>::new(&mut self.panel.layer, self.panel.gradient);
+        for tile in self.tiles.clone() {
+            let (rows, mut ahead) = tiles.next(l, tile * ROWS, times);
+            for (cells, inputs) in self.cells.iter_mut().zip(&self.panel.inputs) {
+                cells.add_products(l, rows, tile, inputs, &mut ahead);
             }
         }
     }
 }
 
-impl Part<'_> {
-    /// Adds the products of N columns of the inputs with those of the next genes' rows, up to a gene.
-    #[inline(always)]
-    fn add_products<L: Lanes, const N: usize>(&mut self, l: L, rows: &Matrix, first: usize, end: u32) {
-        let genes = &self.genes[self.done..];
-        if genes.first().is_none_or(|&gene| gene >= end) {
-            return;
-        }
-        let mut inputs = [l.splat(0.0); N];
-        for (x, chunk) in inputs.iter_mut().zip(&self.inputs[first..first + N]) {
-            *x = l.load(chunk);
-        }
-        for (&gene, h) in genes.iter().zip(&mut self.h[self.done..]) {
-            if gene >= end {
-                break;
-            }
-            let row = &rows.row(gene as usize)[first..first + N];
-            let mut sums = [l.splat(0.0); 4];
-            for i in 0..N {
-                sums[i % 4] = l.fma(inputs[i], l.load(&row[i]), sums[i % 4]);
-            }
-            *h += l.sum(l.add(l.add(sums[0], sums[1]), l.add(sums[2], sums[3])));
-            self.done += 1;
+impl Out<'_> {
+    /// The bias of a tile's genes.
+    fn begin(&mut self, tile: usize, bias: &[f32]) {
+        let range = self.sets.range(tile..tile + 1);
+        for (h, &place) in self.h[range.start - self.start..].iter_mut().zip(&self.sets.places()[range]) {
+            *h = bias[tile * ROWS + place as usize];
         }
     }
+
+    /// Adds the products of N columns of the inputs with those of the rows of a tile's genes.
+    #[inline(always)]
+    fn add_products<L: Lanes, const N: usize>(
+        &mut self,
+        l: L,
+        rows: &[[Chunk; N]],
+        tile: usize,
+        inputs: &[Columns],
+        ahead: &mut Ahead<'_>,
+    ) {
+        for (range, cell) in self.sets.starts(tile).windows(2).zip(inputs) {
+            ahead.fetch(l);
+            let range = range[0] as usize..range[1] as usize;
+            let h = &mut self.h[range.start - self.start..range.end - self.start];
+            let mut inputs = [l.splat(0.0); N];
+            for (input, chunk) in inputs.iter_mut().zip(cell) {
+                *input = l.load(chunk);
+            }
+            let (four_places, places) = self.sets.places()[range].as_chunks::<4>();
+            let (four, h) = h.as_chunks_mut::<4>();
+            for (h, &places) in four.iter_mut().zip(four_places) {
+                let sums = l.sums(dots(l, &inputs, rows, places));
+                for (h, sum) in h.iter_mut().zip(sums) {
+                    *h += sum;
+                }
+            }
+            for (h, &place) in h.iter_mut().zip(places) {
+                let [dot] = dots(l, &inputs, rows, [place]);
+                *h += l.sum(dot);
+            }
+        }
+    }
+}
+
+/// The products of inputs with G of the rows, summed up over N columns; their lanes are left to be summed.
+#[inline(always)]
+fn dots<L: Lanes, const G: usize, const N: usize>(
+    l: L,
+    inputs: &[L::V; N],
+    rows: &[[Chunk; N]],
+    places: [u8; G],
+) -> [L::V; G] {
+    let mut sums = [l.splat(0.0); G];
+    let mut of: [&[Chunk; N]; G] = [&rows[0]; G];
+    for g in 0..G {
+        of[g] = &rows[places[g] as usize];
+    }
+    for i in 0..N {
+        for g in 0..G {
+            sums[g] = l.fma(inputs[i], l.load(&of[g][i]), sums[g]);
+        }
+    }
+    sums
 }

@@ -10,7 +10,7 @@ use crate::collapsed::{Collapsed, Room};
 use crate::deep::Deep;
 use crate::head::{Asked, Head, Measure, absolute};
 use crate::lanes::{Chunk, Job, Lanes, Marks, Path, ZERO, chunks, get, packed, set};
-use crate::sums::{self, COLUMNS, Set, sums_of_rows};
+use crate::sums::{DEPTH, NOTHING, Tiled, sums_of_rows};
 use lacuna_sdk::prelude::*;
 use std::ops::Range;
 
@@ -152,19 +152,13 @@ fn sums<L: Lanes>(l: L, map: &Collapsed, cells: &[&[u32]]) -> Vec<Vec<Chunk>> {
         return cells.iter().map(|genes| packed(map.sum(genes).into_iter(), width(genes.len()))).collect();
     };
     let (all, genes) = (chunks(map.genes()), map.genes());
-    let mut segments = vec![];
-    cells.iter().for_each(|set| sums::segments(set, genes, &mut segments));
-    let sets: Vec<Set<'_>> = cells
-        .iter()
-        .zip(segments.chunks_exact(sums::count(genes)))
-        .map(|(genes, segments)| Set { genes, segments })
-        .collect();
-    let mut wide: Vec<Vec<Chunk>> = cells.iter().map(|_| vec![ZERO; all.next_multiple_of(COLUMNS)]).collect();
-    let mut some = vec![[ZERO; COLUMNS]; cells.len()];
-    for first in (0..all).step_by(COLUMNS) {
+    let sets = Tiled::new(cells.iter().copied(), genes);
+    let mut wide: Vec<Vec<Chunk>> = cells.iter().map(|_| vec![ZERO; all.next_multiple_of(DEPTH)]).collect();
+    let mut some = vec![NOTHING; cells.len()];
+    for first in (0..all).step_by(DEPTH) {
         sums_of_rows(l, rows, all, first, &sets, &mut some);
         for (wide, some) in wide.iter_mut().zip(&some) {
-            wide[first..first + COLUMNS].copy_from_slice(some);
+            wide[first..first + DEPTH].copy_from_slice(some);
         }
     }
     let mut compact = vec![];

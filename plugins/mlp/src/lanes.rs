@@ -90,6 +90,9 @@ pub trait Lanes: Copy {
     fn splat(self, x: f32) -> Self::V;
     /// From memory.
     fn load(self, chunk: &Chunk) -> Self::V;
+    /// Asks for what will be loaded soon.
+    #[inline(always)]
+    fn fetch(self, _: &Chunk) {}
     /// To memory.
     fn store(self, v: Self::V, chunk: &mut Chunk);
     /// a + b.
@@ -108,6 +111,11 @@ pub trait Lanes: Copy {
     fn relu(self, a: Self::V) -> Self::V;
     /// The sum of all lanes: halves added to each other until one is left.
     fn sum(self, v: Self::V) -> f32;
+    /// Each one's sum: four at once take hardly longer than one.
+    #[inline(always)]
+    fn sums(self, v: [Self::V; 4]) -> [f32; 4] {
+        [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
+    }
     /// The marked numbers of a row, one after the other, with zeros behind them. `out` has a chunk more than they need.
     fn compact(self, row: &[Chunk], marks: &Marks<'_>, out: &mut [Chunk]);
     /// The same of a row that is stored as f16. `out` has two chunks more than they need.
@@ -304,6 +312,11 @@ mod x86 {
             unsafe { _mm512_load_ps(chunk.0.as_ptr()) }
         }
         #[inline(always)]
+        fn fetch(self, chunk: &Chunk) {
+            // SAFETY: see the token; what is asked for is not touched.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(chunk.0.as_ptr().cast()) }
+        }
+        #[inline(always)]
         fn store(self, v: __m512, chunk: &mut Chunk) {
             // SAFETY: as for `load`.
             unsafe { _mm512_store_ps(chunk.0.as_mut_ptr(), v) }
@@ -350,6 +363,26 @@ mod x86 {
                 let eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
                 sum_of_eight(eight)
             }
+        }
+        #[inline(always)]
+        fn sums(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+            let mut sums = [0.0; 4];
+            // SAFETY: see the token; four numbers are written. The halves are those of `tree`, of all four together.
+            unsafe {
+                // No closures: they would be compiled for any processor.
+                let ab =
+                    _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+                let cd =
+                    _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
+                let fours =
+                    _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd));
+                let twos = _mm512_add_ps(fours, _mm512_permute_ps::<0x0e>(fours));
+                let ones = _mm512_add_ps(twos, _mm512_permute_ps::<0x01>(twos));
+                let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+                let together = _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, ones));
+                _mm_storeu_ps(sums.as_mut_ptr(), together);
+            }
+            sums
         }
         #[inline(always)]
         fn compact(self, row: &[Chunk], marks: &Marks<'_>, out: &mut [Chunk]) {
@@ -513,7 +546,7 @@ mod tests {
     struct All<'a>(&'a [Chunk; 3], &'a Marks<'a>, &'a [Chunk]);
 
     impl Job for All<'_> {
-        type Out = (Vec<Chunk>, f32);
+        type Out = (Vec<Chunk>, f32, [f32; 4]);
         #[inline(always)]
         fn run<L: Lanes>(self, l: L) -> Self::Out {
             let [a, b, c] = self.0.each_ref().map(|chunk| l.load(chunk));
@@ -526,7 +559,7 @@ mod tests {
             out.extend(&picked);
             l.compact_halves(&halves(self.2), self.1, &mut picked);
             out.extend(picked);
-            (out, l.sum(a))
+            (out, l.sum(a), l.sums([a, b, c, x]))
         }
     }
 
@@ -550,6 +583,7 @@ mod tests {
             for path in Path::available() {
                 assert_eq!(run(path), expected, "{path:?}");
             }
+            assert_eq!(expected.1, expected.2[0]);
         }
     }
 }

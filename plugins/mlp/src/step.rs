@@ -5,10 +5,12 @@
 //! moments that an update needs anyway.
 
 use crate::batch::{Batch, run_all};
+use crate::forward::of_depth;
 use crate::lanes::{Chunk, Job, Lanes, Path, ZERO, flat, flat_mut, packed};
 use crate::matmul::product;
 use crate::network::Network;
-use crate::weights::{Matrix, Weights};
+use crate::sums::{Ahead, Columns, DEPTH, NOTHING, ROWS, Tiled};
+use crate::weights::{Matrix, Panels, Weights};
 use lacuna_sdk::prelude::*;
 
 const BETA1: f32 = 0.9;
@@ -16,21 +18,19 @@ const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 /// Chunks of a layer between that one task updates.
 const CHUNKS: usize = 1 << 13;
-/// Tasks of an update of the last layer; each has its own sums of what comes back.
-const UPDATES: usize = 16;
 
-/// Weights in training, with Adam's moments.
+/// Weights in training, with Adam's moments. [`forward`](Self::forward) is in a file of its own.
 #[derive(Clone)]
 pub struct Trainer {
     /// The weights.
     pub weights: Weights,
-    mean: Weights,
-    square: Weights,
+    pub(crate) mean: Weights,
+    pub(crate) square: Weights,
+    /// What the next forward pass does to the first and the last layer.
+    pub(crate) pending: Option<Pending>,
     updates: i32,
     rate: f64,
-    path: Path,
-    /// What comes back through the last layer, one part for each task.
-    back: Vec<Chunk>,
+    pub(crate) path: Path,
 }
 
 /// What an update multiplies with.
@@ -38,6 +38,112 @@ pub struct Trainer {
 struct Rates {
     rate: f32,
     correction: f32,
+}
+
+/// An update of the first and the last layer: the gradient of a gene's row is the sum of the columns of the minibatch's
+/// cells that express it, each times a coefficient.
+#[derive(Clone)]
+pub struct Pending {
+    /// The cells that express a gene.
+    with: Vec<u32>,
+    /// Where each gene begins in `with`.
+    by_gene: Vec<usize>,
+    cells: usize,
+    first: Outer,
+    last: Outer,
+    rates: Rates,
+}
+
+/// Coefficients, gene by gene as `with`; and some columns of all cells after the other.
+#[derive(Clone)]
+struct Outer {
+    coefficients: Vec<f32>,
+    columns: Vec<Columns>,
+}
+
+/// The gradient of some columns of a layer.
+#[derive(Clone, Copy)]
+pub struct Gradient<'a> {
+    with: &'a [u32],
+    by_gene: &'a [usize],
+    coefficients: &'a [f32],
+    columns: &'a [Columns],
+    rates: Rates,
+}
+
+impl Pending {
+    /// Of a panel of the first layer.
+    pub fn first(&self, panel: usize) -> Gradient<'_> {
+        self.gradient(&self.first, panel)
+    }
+
+    /// Of a panel of the last layer.
+    pub fn last(&self, panel: usize) -> Gradient<'_> {
+        self.gradient(&self.last, panel)
+    }
+
+    fn gradient<'a>(&'a self, outer: &'a Outer, panel: usize) -> Gradient<'a> {
+        Gradient {
+            with: &self.with,
+            by_gene: &self.by_gene,
+            coefficients: &outer.coefficients,
+            columns: &outer.columns[panel * self.cells..(panel + 1) * self.cells],
+            rates: self.rates,
+        }
+    }
+}
+
+impl Gradient<'_> {
+    /// Adam's update of rows from a gene on: weights and moments.
+    #[inline(always)]
+    pub fn update<L: Lanes, const N: usize>(
+        &self,
+        l: L,
+        gene: usize,
+        w: &mut [[Chunk; N]],
+        m: &mut [[Chunk; N]],
+        v: &mut [[Chunk; N]],
+    ) {
+        for (gene, (w, (m, v))) in (gene..).zip(w.iter_mut().zip(m.iter_mut().zip(v))) {
+            let stored = self.by_gene[gene]..self.by_gene[gene + 1];
+            let mut g = [l.splat(0.0); N];
+            for (&cell, &coefficient) in self.with[stored.clone()].iter().zip(&self.coefficients[stored]) {
+                let columns = &self.columns[cell as usize];
+                for i in 0..N {
+                    g[i] = l.fma(l.splat(coefficient), l.load(&columns[i]), g[i]);
+                }
+            }
+            for i in 0..N {
+                adam(l, (&mut w[i], &mut m[i], &mut v[i]), g[i], self.rates);
+            }
+        }
+    }
+}
+
+/// Rows of a panel, with Adam's moments.
+pub struct Layer<'a> {
+    /// Weights.
+    pub w: &'a mut [Chunk],
+    /// Means of the gradient.
+    pub m: &'a mut [Chunk],
+    /// Means of its square.
+    pub v: &'a mut [Chunk],
+}
+
+impl<'a> Layer<'a> {
+    /// The panels of a layer.
+    pub fn panels(all: [&'a mut Panels; 3]) -> Vec<Self> {
+        let size = all[0].size();
+        let [w, m, v] = all.map(|panels| panels.chunks.chunks_mut(size));
+        w.zip(m).zip(v).map(|((w, m), v)| Self { w, m, v }).collect()
+    }
+
+    /// So many of its rows after the other; it has `all`.
+    pub fn rows(self, all: usize, some: usize) -> Vec<Self> {
+        let size = (self.w.len() / all.max(1) * some).max(1);
+        let [w, m, v] = [self.w, self.m, self.v].map(|list| list.chunks_mut(size));
+        w.zip(m).zip(v).map(|((w, m), v)| Self { w, m, v }).collect()
+    }
 }
 
 impl Trainer {
@@ -48,27 +154,41 @@ impl Trainer {
             weights: Weights::of(network),
             mean: zeros.clone(),
             square: zeros,
+            pending: None,
             updates: 0,
             rate,
             path,
-            back: vec![],
         }
     }
 
-    /// The backward pass of a minibatch that a [`Forward`] has just seen, and Adam's update.
+    /// The backward pass of a minibatch that has just gone [`forward`](Self::forward), and Adam's update; that of the first
+    /// and the last layer is pending until the next forward pass or [`settle`](Self::settle).
     ///
     /// The gradient is that of the summed dissimilarities, as in `plain::Pass::backward`.
     pub fn update(&mut self, batch: &Batch, cx: &Context) {
         self.updates += 1;
         let rates = self.rates();
-        let mut d = self.last_layer(batch, rates, cx);
-        for i in (1..self.weights.layers.len() - 1).rev() {
-            d = self.layer_between(i, batch, &d, rates, cx);
+        let gradient = batch.gradient();
+        let by_genes = batch.by_genes(&gradient);
+        let mut d = self.back_through_last(batch, &gradient, cx);
+        self.silence(&mut d, batch.last_inputs());
+        self.last_bias(batch, &by_genes, rates);
+        if let Some(units) = batch.between.last() {
+            let mut between = Matrix::zeros(units.rows, units.columns);
+            between.take_columns(&d);
+            for i in (0..self.weights.between.len()).rev() {
+                between = self.layer_between(i, batch, &between, rates, cx);
+            }
+            between.give_columns(&mut d);
         }
-        self.first_layer(batch, d, rates, cx);
+        self.first_bias(&d, batch.len(), rates);
+        let last = Outer { coefficients: by_genes, columns: batch.last_inputs().to_vec() };
+        let first = Outer { coefficients: batch.by_genes(&batch.divisors_of_genes()), columns: d };
+        let (with, by_gene) = (batch.with.clone(), batch.by_gene.clone());
+        self.pending = Some(Pending { with, by_gene, cells: batch.len(), first, last, rates });
     }
 
-    /// Weights and moments.
+    /// Weights and moments, when nothing is pending.
     pub fn state(&self) -> [&Weights; 3] {
         [&self.weights, &self.mean, &self.square]
     }
@@ -95,77 +215,51 @@ impl Trainer {
         }
     }
 
-    /// Updates the last layer; gives the gradient of its inputs, cells × units.
-    fn last_layer(&mut self, batch: &Batch, rates: Rates, cx: &Context) -> Matrix {
-        let last = self.weights.layers.len() - 1;
-        let gradient = batch.gradient();
-        let inputs = &batch.between[last - 1];
-        let (w, m, v) =
-            (&mut self.weights.layers[last], &mut self.mean.layers[last], &mut self.square.layers[last]);
-        let rows = w.rows.div_ceil(UPDATES).max(1);
-        let (size, of_task) = (rows * w.width.max(1), inputs.chunks.len().max(1));
-        self.back.resize(w.rows.div_ceil(rows) * of_task, ZERO);
-        let mut tasks: Vec<LastUpdate<'_>> = w
+    /// The gradient of what goes into the last layer: some columns of all cells after the other.
+    fn back_through_last(&self, batch: &Batch, gradient: &[f32], cx: &Context) -> Vec<Columns> {
+        let (last, gradient) = (&self.weights.last, batch.by_tiles(gradient));
+        let mut d = vec![NOTHING; batch.last_inputs().len()];
+        let mut tasks: Vec<Back<'_>> = last
             .chunks
-            .chunks_mut(size)
-            .zip(m.chunks.chunks_mut(size))
-            .zip(v.chunks.chunks_mut(size))
-            .zip(self.back.chunks_mut(of_task))
-            .enumerate()
-            .map(|(i, (((w, m), v), back))| {
-                let gradient = &gradient;
-                LastUpdate { first: i * rows, w, m, v, batch, gradient, inputs, back, rates }
-            })
+            .chunks(last.size())
+            .zip(d.chunks_mut(batch.len()))
+            .map(|(w, out)| Back { w, rows: last.rows, sets: &batch.tiled, gradient: &gradient, out })
             .collect();
-        let (path, operations) = (self.path, batch.genes.len() * inputs.width);
-        run_all(&mut tasks, operations, cx, |task| path.run(task));
-        let mut sums = inputs.clone();
-        sums.chunks.fill(ZERO);
-        for back in self.back.chunks_exact(of_task) {
-            for (sum, x) in sums.chunks.iter_mut().zip(back) {
-                sum.0.iter_mut().zip(x.0).for_each(|(s, x)| *s += x);
-            }
-        }
-        self.silence(&mut sums, inputs);
-        let of_gene = |j: usize| gradient[batch.by_gene[j]..batch.by_gene[j + 1]].iter().sum::<f32>();
-        let genes = batch.by_gene.len() - 1;
-        let width = self.weights.biases[last].len();
-        self.bias(last, &packed((0..genes).map(of_gene), width), rates);
-        sums
+        let path = self.path;
+        run_all(&mut tasks, last.chunks.len(), cx, |task| path.run(task));
+        d
     }
 
     /// ReLU lets nothing back where nothing went through.
-    fn silence(&self, gradient: &mut Matrix, units: &Matrix) {
+    fn silence(&self, gradient: &mut [Columns], units: &[Columns]) {
         if self.weights.relu {
-            for (d, a) in flat_mut(&mut gradient.chunks).iter_mut().zip(flat(&units.chunks)) {
-                if *a <= 0.0 {
-                    *d = 0.0;
-                }
-            }
+            silence(gradient.as_flattened_mut(), units.as_flattened());
         }
     }
 
     /// Updates a layer between by the gradient of its outputs; gives that of its inputs.
     fn layer_between(&mut self, i: usize, batch: &Batch, d: &Matrix, rates: Rates, cx: &Context) -> Matrix {
-        let inputs = &batch.between[i - 1];
+        let inputs = &batch.between[i];
         let mut gradient = Matrix::zeros(inputs.columns, d.columns);
         product(&inputs.view().t(), &d.view(), &mut gradient.view_mut(), cx);
         let mut back = Matrix::zeros(inputs.rows, inputs.columns);
-        product(&d.view(), &self.weights.layers[i].view().t(), &mut back.view_mut(), cx);
-        self.silence(&mut back, inputs);
-        let (w, m, v) = (&mut self.weights.layers[i], &mut self.mean.layers[i], &mut self.square.layers[i]);
-        let size = CHUNKS;
+        product(&d.view(), &self.weights.between[i].view().t(), &mut back.view_mut(), cx);
+        if self.weights.relu {
+            silence(&mut back.chunks, &inputs.chunks);
+        }
+        let (w, m, v) =
+            (&mut self.weights.between[i], &mut self.mean.between[i], &mut self.square.between[i]);
         let mut tasks: Vec<Update<'_>> = w
             .chunks
-            .chunks_mut(size)
-            .zip(m.chunks.chunks_mut(size))
-            .zip(v.chunks.chunks_mut(size))
-            .zip(gradient.chunks.chunks(size))
+            .chunks_mut(CHUNKS)
+            .zip(m.chunks.chunks_mut(CHUNKS))
+            .zip(v.chunks.chunks_mut(CHUNKS))
+            .zip(gradient.chunks.chunks(CHUNKS))
             .map(|(((w, m), v), gradient)| Update { w, m, v, gradient, rates })
             .collect();
         let path = self.path;
         run_all(&mut tasks, gradient.chunks.len(), cx, |task| path.run(task));
-        self.bias(i, &d.sums(), rates);
+        self.bias(i + 1, &d.sums(), rates);
         back
     }
 
@@ -174,26 +268,29 @@ impl Trainer {
         self.path.run(&mut Update { w, m, v, gradient, rates });
     }
 
-    /// Updates the first layer by the gradient xᵀ·d, where x is 1 / the number of genes that a cell expresses.
-    fn first_layer(&mut self, batch: &Batch, mut d: Matrix, rates: Rates, cx: &Context) {
-        self.bias(0, &d.sums(), rates);
-        for (cell, row) in d.chunks.chunks_exact_mut(d.width.max(1)).enumerate() {
-            let share = 1.0 / batch.genes_of(cell).len().max(1) as f32;
-            flat_mut(row).iter_mut().for_each(|x| *x *= share);
+    fn last_bias(&mut self, batch: &Batch, by_genes: &[f32], rates: Rates) {
+        let of_gene = |range: &[usize]| by_genes[range[0]..range[1]].iter().sum::<f32>();
+        let last = self.weights.biases.len() - 1;
+        let gradient = packed(batch.by_gene.windows(2).map(of_gene), self.weights.biases[last].len());
+        self.bias(last, &gradient, rates);
+    }
+
+    fn first_bias(&mut self, d: &[Columns], cells: usize, rates: Rates) {
+        let mut sums = vec![ZERO; d.len() / cells * DEPTH];
+        for (sums, columns) in sums.chunks_exact_mut(DEPTH).zip(d.chunks_exact(cells)) {
+            for columns in columns {
+                flat_mut(sums).iter_mut().zip(flat(columns)).for_each(|(sum, x)| *sum += x);
+            }
         }
-        let (w, m, v) = (&mut self.weights.layers[0], &mut self.mean.layers[0], &mut self.square.layers[0]);
-        let rows = w.rows.div_ceil(UPDATES).max(1);
-        let size = rows * w.width.max(1);
-        let mut tasks: Vec<FirstUpdate<'_>> = w
-            .chunks
-            .chunks_mut(size)
-            .zip(m.chunks.chunks_mut(size))
-            .zip(v.chunks.chunks_mut(size))
-            .enumerate()
-            .map(|(i, ((w, m), v))| FirstUpdate { first: i * rows, w, m, v, batch, d: &d, rates })
-            .collect();
-        let (path, operations) = (self.path, batch.genes.len() * d.width);
-        run_all(&mut tasks, operations, cx, |task| path.run(task));
+        self.bias(0, &sums, rates);
+    }
+}
+
+fn silence(gradient: &mut [Chunk], units: &[Chunk]) {
+    for (d, a) in flat_mut(gradient).iter_mut().zip(flat(units)) {
+        if *a <= 0.0 {
+            *d = 0.0;
+        }
     }
 }
 
@@ -228,77 +325,49 @@ impl Job for &mut Update<'_> {
     }
 }
 
-/// Some genes of the last layer: what comes back through them, and their update.
-struct LastUpdate<'a> {
-    first: usize,
-    w: &'a mut [Chunk],
-    m: &'a mut [Chunk],
-    v: &'a mut [Chunk],
-    batch: &'a Batch,
-    /// Before the head, gene by gene.
+/// What comes back through some columns of the last layer.
+struct Back<'a> {
+    w: &'a [Chunk],
+    rows: usize,
+    sets: &'a Tiled,
+    /// Before the head, as the sets lie.
     gradient: &'a [f32],
-    inputs: &'a Matrix,
-    /// Cells × units.
-    back: &'a mut [Chunk],
-    rates: Rates,
+    out: &'a mut [Columns],
 }
 
-impl Job for &mut LastUpdate<'_> {
+impl Job for &mut Back<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let width = self.inputs.width;
-        self.back.fill(ZERO);
-        let rows = self.w.len() / width.max(1);
-        for row in 0..rows {
-            let gene = self.first + row;
-            let stored = self.batch.by_gene[gene]..self.batch.by_gene[gene + 1];
-            let with = &self.batch.with[stored.clone()];
-            let gradient = &self.gradient[stored];
-            for column in 0..width {
-                let at = row * width + column;
-                let w = l.load(&self.w[at]);
-                let mut g = l.splat(0.0);
-                for (&cell, &d) in with.iter().zip(gradient) {
-                    let place = cell as usize * width + column;
-                    let d = l.splat(d);
-                    g = l.fma(d, l.load(&self.inputs.chunks[place]), g);
-                    let back = &mut self.back[place];
-                    l.store(l.fma(d, w, l.load(back)), back);
-                }
-                adam(l, (&mut self.w[at], &mut self.m[at], &mut self.v[at]), g, self.rates);
-            }
-        }
+        of_depth!(self.w.len() / self.rows, self, of_panel, l);
     }
 }
 
-/// Some genes of the first layer.
-struct FirstUpdate<'a> {
-    first: usize,
-    w: &'a mut [Chunk],
-    m: &'a mut [Chunk],
-    v: &'a mut [Chunk],
-    batch: &'a Batch,
-    /// What comes back, divided by each cell's number of genes; cells × units.
-    d: &'a Matrix,
-    rates: Rates,
-}
-
-impl Job for &mut FirstUpdate<'_> {
-    type Out = ();
+impl Back<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        let width = self.d.width;
-        for row in 0..self.w.len() / width.max(1) {
-            let gene = self.first + row;
-            let with = &self.batch.with[self.batch.by_gene[gene]..self.batch.by_gene[gene + 1]];
-            for column in 0..width {
-                let mut g = l.splat(0.0);
-                for &cell in with {
-                    g = l.add(g, l.load(&self.d.chunks[cell as usize * width + column]));
+    fn of_panel<L: Lanes, const N: usize>(&mut self, l: L) {
+        let mut rest = self.w.as_chunks::<N>().0;
+        for tile in 0..self.rows.div_ceil(ROWS) {
+            let (rows, others) = rest.split_at(rest.len().min(ROWS));
+            rest = others;
+            let behind = rest[..rest.len().min(ROWS)].as_flattened();
+            let mut ahead = Ahead::new([behind, &[], &[]], self.out.len());
+            for (range, out) in self.sets.starts(tile).windows(2).zip(&mut *self.out) {
+                ahead.fetch(l);
+                let range = range[0] as usize..range[1] as usize;
+                let mut sums = [l.splat(0.0); N];
+                for i in 0..N {
+                    sums[i] = l.load(&out[i]);
                 }
-                let at = row * width + column;
-                adam(l, (&mut self.w[at], &mut self.m[at], &mut self.v[at]), g, self.rates);
+                for (&place, &d) in self.sets.places()[range.clone()].iter().zip(&self.gradient[range]) {
+                    let row = &rows[place as usize];
+                    for i in 0..N {
+                        sums[i] = l.fma(l.splat(d), l.load(&row[i]), sums[i]);
+                    }
+                }
+                for i in 0..N {
+                    l.store(sums[i], &mut out[i]);
+                }
             }
         }
     }
@@ -308,7 +377,6 @@ impl Job for &mut FirstUpdate<'_> {
 mod tests {
     use super::*;
     use crate::batch::Sets;
-    use crate::forward::Forward;
     use crate::network::Layer;
     use crate::plain::tests::{random_cells, shapes};
     use crate::plain::{self, Pass};
@@ -352,9 +420,10 @@ mod tests {
                 let run = |path: Path| {
                     let mut trainer = Trainer::new(&network, rate, path);
                     let mut batch = Batch::new(&sets, &rows, &shape);
-                    Forward::new(path).run(&trainer.weights, &mut [&mut batch], &cx);
+                    trainer.forward(&mut [&mut batch], &cx);
                     let losses = batch.losses(&cx);
                     trainer.update(&batch, &cx);
+                    trainer.settle(&cx);
                     (losses, trainer.weights.network())
                 };
                 let (losses, mut found) = run(Path::Portable);
@@ -395,8 +464,7 @@ mod tests {
             let cells = Cells::from_view(&view);
             let (sets, rows) = (Sets::new(&cells), (0..n).collect::<Vec<_>>());
             let network = Network::<f32>::random(&shape, &mut cx.stream(0));
-            let (mut trainer, mut forward) =
-                (Trainer::new(&network, 0.01, Path::chosen()), Forward::new(Path::chosen()));
+            let mut trainer = Trainer::new(&network, 0.01, Path::chosen());
             let mut both = [Batch::new(&sets, &rows[..2], &shape), Batch::new(&sets, &rows, &shape)];
             let batch = plain::Batch::<f64>::of(&cells, &rows);
             let (mut pass, mut gradients) = (Pass::new(n, 20), vec![]);
@@ -405,9 +473,16 @@ mod tests {
                 let mut now = start.clone();
                 plain(&mut now, &gradients, 0.01);
                 let [some, all] = &mut both;
-                forward.run(&trainer.weights, &mut [some, all], &cx);
+                // Whether an update is pending or done changes nothing.
+                let mut settled = trainer.clone();
+                settled.settle(&cx);
+                settled.forward(&mut [some, all], &cx);
+                let again = all.losses(&cx);
+                trainer.forward(&mut [some, all], &cx);
+                assert_eq!(trainer.weights.network(), settled.weights.network());
                 let expected = pass.forward(&now, &batch);
                 let losses = all.losses(&cx);
+                assert_eq!(losses, again);
                 for (a, b) in losses.iter().zip(&expected) {
                     assert!((f64::from(*a) - b).abs() < 2e-3, "{shape:?}: {a} and {b}");
                 }

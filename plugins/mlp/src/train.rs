@@ -4,7 +4,6 @@
 use crate::MlpConfig;
 use crate::batch::{Batch, Sets};
 use crate::checkpoint::{Checkpoints, State};
-use crate::forward::Forward;
 use crate::lanes::Path;
 use crate::network::{Network, Shape};
 use crate::step::Trainer;
@@ -53,7 +52,6 @@ pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Resul
     checkpoints.resume(&mut state);
     let mut draws = cx.stream(MINIBATCHES);
     (0..state.step).for_each(|_| drop(sample(&mut draws, cells.len(), size)));
-    let mut forward = Forward::new(path);
     let sets = Sets::new(cells);
     let mut batch = Batch::new(&sets, &sample(&mut draws.clone(), cells.len(), size).into_vec(), &shape);
     let mut validation = training.validation.as_ref().map(|cells| Validation::new(cells, &shape));
@@ -62,14 +60,15 @@ pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Resul
         cx.check()?;
         cx.progress(state.step, config.steps, "steps");
         if state.step.is_multiple_of(config.validate_every) || state.step + 1 == config.steps {
-            state.look(config, &mut batch, validation.as_mut(), &mut forward, cx)?;
+            state.look(config, &mut batch, validation.as_mut(), cx)?;
         } else {
-            forward.run(&state.trainer.weights, &mut [&mut batch], cx);
+            state.trainer.forward(&mut [&mut batch], cx);
         }
         state.trainer.update(&batch, cx);
         state.step += 1;
-        checkpoints.keep(&state);
+        checkpoints.keep(&mut state, cx);
     }
+    state.trainer.settle(cx);
     Ok((state.best.unwrap_or(state.trainer.weights).network(), state.history))
 }
 
@@ -80,14 +79,12 @@ impl State {
         config: &MlpConfig,
         batch: &mut Batch,
         validation: Option<&mut Validation>,
-        forward: &mut Forward,
         cx: &Context,
     ) -> Result<()> {
-        let weights = &self.trainer.weights;
         let seen = match validation {
-            Some(validation) => Some(validation.loss(batch, forward, weights, cx)),
+            Some(validation) => Some(validation.loss(batch, &mut self.trainer, cx)),
             None => {
-                forward.run(weights, &mut [&mut *batch], cx);
+                self.trainer.forward(&mut [&mut *batch], cx);
                 None
             }
         };
@@ -101,7 +98,7 @@ impl State {
         self.history.push(Look { step, training: loss, validation: seen.unwrap_or(f64::NAN) });
         if let Some(loss) = seen.filter(|loss| *loss <= self.best_loss) {
             self.best_loss = loss;
-            keep(&mut self.best, weights);
+            keep(&mut self.best, &self.trainer.weights, cx);
         }
         Ok(())
     }
@@ -137,9 +134,9 @@ fn check_size(shape: &Shape) -> Result<()> {
 }
 
 /// Copies into the memory of the last best weights.
-fn keep(best: &mut Option<Weights>, weights: &Weights) {
+fn keep(best: &mut Option<Weights>, weights: &Weights, cx: &Context) {
     match best {
-        Some(best) => best.copy_from(weights),
+        Some(best) => best.copy_from(weights, cx),
         None => *best = Some(weights.clone()),
     }
 }
@@ -160,13 +157,13 @@ impl Validation {
     }
 
     /// The mean loss; a minibatch goes through the network with the first cells.
-    fn loss(&mut self, minibatch: &mut Batch, forward: &mut Forward, weights: &Weights, cx: &Context) -> f64 {
+    fn loss(&mut self, minibatch: &mut Batch, trainer: &mut Trainer, cx: &Context) -> f64 {
         let mut minibatch = Some(minibatch);
         let (mut sum, mut cells) = (0.0, 0);
         for block in &mut self.blocks {
             match minibatch.take() {
-                Some(minibatch) => forward.run(weights, &mut [minibatch, block], cx),
-                None => forward.run(weights, &mut [block], cx),
+                Some(minibatch) => trainer.forward(&mut [minibatch, block], cx),
+                None => trainer.forward(&mut [block], cx),
             }
             sum += block.losses(cx).into_iter().map(f64::from).sum::<f64>();
             cells += block.len();
@@ -198,11 +195,11 @@ mod tests {
         assert!(best < history[0].validation - 0.02, "{best} of {}", history[0].validation);
         let held = random_cells(10, 8, 2);
         let view = held.to_view();
-        let (weights, shape) = (Weights::of(&network), network.shape());
+        let shape = network.shape();
         let cells = Cells::from_view(&view);
         let mut one = Batch::new(&Sets::new(&cells), &[0], &shape);
-        let mut forward = Forward::new(Path::chosen());
-        let again = Validation::new(&cells, &shape).loss(&mut one, &mut forward, &weights, &context(3));
+        let mut trainer = Trainer::new(&network, 0.01, Path::chosen());
+        let again = Validation::new(&cells, &shape).loss(&mut one, &mut trainer, &context(3));
         assert_eq!(again, best);
     }
 
@@ -241,7 +238,7 @@ mod tests {
                 train(&other, &training, &scratch().context()).unwrap(),
                 train(&other, &training, &context(3)).unwrap()
             );
-            checkpoints.keep(&state);
+            checkpoints.keep(&mut state, &context(3));
             for file in std::fs::read_dir(folder.path()).unwrap() {
                 let path = file.unwrap().path();
                 let bytes = std::fs::read(&path).unwrap();
