@@ -1,7 +1,7 @@
 //! The shared real data: look, init, and the examples that use them.
 
-use crate::support::{lacuna, python, root, run_python, shared, succeed};
-use std::path::Path;
+use crate::support::{lacuna, project, python, root, run_python, shared, succeed};
+use std::path::{Path, PathBuf};
 
 const FILES: [&str; 5] = [
     "human_k562_crispri_tapseq.h5ad",
@@ -105,3 +105,45 @@ fn k562_runs_with_groups_and_listed_pairs() {
     assert_eq!(top.len(), 4);
     assert!(top.contains(&"CPQ+OXR1") || top.contains(&"OXR1+CPQ"), "{top:?}");
 }
+
+#[test]
+fn differential_expression_equals_the_tables_of_the_data_and_scanpy() {
+    let files = [
+        ("mouse_microglia_trem2.h5ad", Some("truth_mouse_microglia_trem2.csv.gz")),
+        ("mouse_lung_endothelium_nkx2-1_indirect.h5ad", Some("truth_mouse_lung_endothelium_nkx2-1.csv.gz")),
+        ("human_k562_crispri_tapseq.h5ad", None),
+    ];
+    for (file, table) in files {
+        let Some(path) = shared(file) else { return };
+        let project = project(&format!(
+            "format = 1\nname = \"differential\"\nseed = 1\n[steps.cells]\nuse = \"read\"\npath = {:?}\n{MEASURED}",
+            path.display().to_string()
+        ));
+        succeed(
+            lacuna(&["run", "--quiet", "--run-dir", "out"])
+                .arg("pipeline.toml")
+                .current_dir(project.path())
+                .output()
+                .unwrap(),
+        );
+        let table = table.map(|name| shared(name).expect("beside the cells"));
+        let paths: Vec<PathBuf> = [project.path().join("out"), path].into_iter().chain(table).collect();
+        run_python("check_differential.py", &paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+    }
+}
+
+const MEASURED: &str = r#"
+[steps.all]
+use = "prepare"
+from = "cells"
+perturbation = "perturbation"
+[steps.unchanged]
+use = "no-change"
+train = "all"
+[steps.scores]
+use = "evaluate"
+models = ["unchanged"]
+truth = "all"
+metrics = ["mae"]
+baselines = []
+"#;

@@ -1,6 +1,7 @@
 //! An evaluation: models against cells they have not seen or measured perturbations, or screens against the truth;
 //! baselines beside them.
 
+mod differential;
 mod effects;
 mod impacts;
 mod mapping;

@@ -14,7 +14,7 @@ pub use genes::quantile;
 pub use impacts::{generic_only, make_null as null_profile};
 pub use pairs::Pairs;
 pub use population::{Effects, effects as population_effects};
-pub use table::ImpactTable;
+pub use table::{ImpactTable, write_parquet};
 
 use super::FittedModel;
 use super::prepare::OTHER_GENES;

@@ -6,7 +6,7 @@
 //! taken; means of logarithms and gene scores are δ already. The perturbed genes are left out of every score.
 
 use super::scores::{ScoreRow, Units, plain_row, score_pair, score_units};
-use super::{Evaluate, Judge, TrainingCells, by_training, name_of, single};
+use super::{Evaluate, Judge, TrainingCells, by_training, differential, name_of, single};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::{Answers, Services, Shape};
 use crate::run::{Cancelled, StepCx};
@@ -62,6 +62,7 @@ pub fn scores(
     let truth = cx.cells("truth")?;
     ensure!(truth.measured.is_some(), "which perturbation was measured in each cell of `truth` is not known");
     let data = name_of(single(cx, "truth")?, cx);
+    differential::write(&truth, min_cells, &cx.services, &cx.path("differential.parquet"))?;
     let asked = match cx.optional_cells("cells")? {
         Some(cells) => cells,
         None => truth.clone(),
