@@ -11,6 +11,11 @@ const SMALL: usize = 1 << 17;
 /// Cells of which one task gathers outputs or losses.
 const BLOCK: usize = 32;
 
+/// |h| of the sum; a cell with one gene has exactly 1, so that what cannot change has no gradient.
+fn share(h: f32, sum: f32) -> f32 {
+    if sum > 0.0 { h.abs() / sum } else { 0.0 }
+}
+
 /// Runs tasks that together take so many operations on chunks: on the host's threads where these are many.
 pub fn run_all<T: Send>(tasks: &mut [T], operations: usize, cx: &Context, body: impl Fn(&mut T) + Sync) {
     match operations < SMALL {
@@ -213,10 +218,9 @@ impl Batch {
     pub fn losses(&self, cx: &Context) -> Vec<f32> {
         let loss = |cell: usize| {
             let sum: f32 = self.predicted(cell).map(|(h, _)| h.abs()).sum();
-            let inverse = if sum > 0.0 { 1.0 / sum } else { 0.0 };
             let (mut difference, mut total) = (0.0, 0.0);
             for (h, p) in self.predicted(cell) {
-                let q = h.abs() * inverse;
+                let q = share(h, sum);
                 difference += (q - p).abs();
                 total += q + p;
             }
@@ -238,9 +242,8 @@ impl Batch {
             if sum <= 0.0 {
                 continue;
             }
-            let inverse = 1.0 / sum;
             let slope = |h: f32, p: f32| {
-                let q = h.abs() * inverse;
+                let q = share(h, sum);
                 if q > p {
                     0.5
                 } else if q < p {
@@ -249,12 +252,12 @@ impl Batch {
                     0.0
                 }
             };
-            let mean: f32 = self.predicted(cell).map(|(h, p)| slope(h, p) * h.abs() * inverse).sum();
+            let mean: f32 = self.predicted(cell).map(|(h, p)| slope(h, p) * share(h, sum)).sum();
             let stored = self.cells[cell]..self.cells[cell + 1];
             for ((h, p), out) in
                 self.predicted(cell).zip(&mut gradient[stored]).filter(|((h, _), _)| *h != 0.0)
             {
-                *out = h.signum() * (slope(h, p) - mean) * inverse;
+                *out = h.signum() * (slope(h, p) - mean) / sum;
             }
         }
         gradient

@@ -13,8 +13,8 @@ use std::io::{BufReader, BufWriter, Read, Result as IoResult, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Counts up when what is written changes: a checkpoint of another layout is not gone on from.
-const LAYOUT: u32 = 2;
+/// Counts up when what is written, or how it goes on, changes: a checkpoint of another layout is not gone on from.
+const LAYOUT: u32 = 3;
 
 /// The state of a training between two steps.
 pub struct State {

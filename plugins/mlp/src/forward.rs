@@ -6,11 +6,12 @@
 //! An update is left to the next forward pass: there each tile of the first and of the last layer is updated just before it
 //! is used, while the next tile is on its way from memory. So an update costs hardly more than its arithmetic.
 
+use crate::adam::{Gradient, Pending, Rows};
 use crate::batch::{Batch, run_all};
 use crate::lanes::{Chunk, Job, Lanes, flat};
 use crate::matmul::product;
-use crate::step::{Gradient, Layer, Pending, Trainer};
-use crate::sums::{Ahead, Columns, DEPTH, NOTHING, ROWS, Tiled, add_rows};
+use crate::step::Trainer;
+use crate::sums::{Ahead, Columns, DEPTH, NOTHING, ROWS, Tiled, add_rows, of_depth};
 use crate::weights::Weights;
 use lacuna_sdk::prelude::*;
 use std::ops::Range;
@@ -38,13 +39,13 @@ impl Trainer {
     fn first_layer(&mut self, pending: Option<&Pending>, batches: &mut [&mut Batch], cx: &Context) {
         let Weights { relu, first, biases, .. } = &mut self.weights;
         let (rows, operations) = (first.rows, operations(&first.chunks, first.rows, batches, pending));
-        let panels = Layer::panels([first, &mut self.mean.first, &mut self.square.first]);
+        let panels = Rows::panels([first, &mut self.mean.first, &mut self.square.first]);
         let mut tasks: Vec<First<'_>> = panels
             .into_iter()
             .zip(biases[0].chunks(DEPTH))
             .enumerate()
             .map(|(i, (layer, bias))| {
-                let gradient = pending.map(|pending| pending.first(i));
+                let gradient = pending.map(|pending| pending.of_first(i));
                 First { layer, rows, gradient, bias, relu: *relu, cells: vec![] }
             })
             .collect();
@@ -69,11 +70,11 @@ impl Trainer {
             .step_by(TILES)
             .map(|first| Last { tiles: first..tiles.min(first + TILES), panels: vec![], bias, cells: vec![] })
             .collect();
-        let panels = Layer::panels([last, &mut self.mean.last, &mut self.square.last]);
+        let panels = Rows::panels([last, &mut self.mean.last, &mut self.square.last]);
         for (i, panel) in panels.into_iter().enumerate() {
             let inputs: Vec<&[Columns]> = batches.iter().map(|batch| batch.inputs_of_panel(i)).collect();
-            for (task, layer) in tasks.iter_mut().zip(panel.rows(rows, TILES * ROWS)) {
-                let gradient = pending.map(|pending| pending.last(i));
+            for (task, layer) in tasks.iter_mut().zip(panel.split(rows, TILES * ROWS)) {
+                let gradient = pending.map(|pending| pending.of_last(i));
                 task.panels.push(Panel { layer, gradient, inputs: inputs.clone() });
             }
         }
@@ -133,7 +134,7 @@ struct Tiles<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Tiles<'a, N> {
-    fn new(layer: &'a mut Layer<'_>, gradient: Option<Gradient<'a>>) -> Self {
+    fn new(layer: &'a mut Rows<'_>, gradient: Option<Gradient<'a>>) -> Self {
         let [w, m, v] = [&mut *layer.w, &mut *layer.m, &mut *layer.v].map(|list| list.as_chunks_mut().0);
         Self { w, m, v, gradient, row: 0 }
     }
@@ -157,27 +158,9 @@ impl<'a, const N: usize> Tiles<'a, N> {
     }
 }
 
-/// Calls `$run` with the constant N for the depth of a panel; no closure, which would be compiled for any processor.
-macro_rules! of_depth {
-    ($depth:expr, $task:expr, $run:ident, $l:expr) => {
-        match $depth {
-            1 => $task.$run::<L, 1>($l),
-            2 => $task.$run::<L, 2>($l),
-            3 => $task.$run::<L, 3>($l),
-            4 => $task.$run::<L, 4>($l),
-            5 => $task.$run::<L, 5>($l),
-            6 => $task.$run::<L, 6>($l),
-            7 => $task.$run::<L, 7>($l),
-            DEPTH => $task.$run::<L, DEPTH>($l),
-            n => unreachable!("{n} columns"),
-        }
-    };
-}
-pub(crate) use of_depth;
-
 /// What comes out of some columns of the first layer.
 struct First<'a> {
-    layer: Layer<'a>,
+    layer: Rows<'a>,
     rows: usize,
     gradient: Option<Gradient<'a>>,
     bias: &'a [Chunk],
@@ -235,7 +218,7 @@ struct Last<'a> {
 
 /// Some columns of these genes' rows.
 struct Panel<'a> {
-    layer: Layer<'a>,
+    layer: Rows<'a>,
     gradient: Option<Gradient<'a>>,
     /// What goes into them, for the cells of each batch.
     inputs: Vec<&'a [Columns]>,

@@ -475,6 +475,11 @@ mod x86 {
             unsafe { [_mm256_load_ps(start), _mm256_load_ps(start.add(8))] }
         }
         #[inline(always)]
+        fn fetch(self, chunk: &Chunk) {
+            // SAFETY: SSE has it; what is asked for is not touched.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(chunk.0.as_ptr().cast()) }
+        }
+        #[inline(always)]
         fn store(self, v: Self::V, chunk: &mut Chunk) {
             let start = chunk.0.as_mut_ptr();
             // SAFETY: as for `load`.

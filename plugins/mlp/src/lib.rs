@@ -8,6 +8,7 @@
 
 use lacuna_sdk::prelude::*;
 
+mod adam;
 mod batch;
 mod checkpoint;
 mod collapsed;

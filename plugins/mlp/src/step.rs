@@ -1,21 +1,15 @@
-//! One step of the training at speed: what `plain` does in plain words, for f32.
-//!
-//! The gradients of the first and the last layer are never written: they are of the rank of the minibatch, and made row by
-//! row where Adam (Kingma & Ba 2015; β = 0.9, 0.999, ε = 1e-8 as in PyTorch) uses them, in the one pass over weights and
-//! moments that an update needs anyway.
+//! One step of the training at speed: what `plain` does in plain words, for f32. The backward pass; the forward pass is in
+//! `forward`, the updates are in `adam`.
 
+use crate::adam::{Outer, Pending, Rates, Update};
 use crate::batch::{Batch, run_all};
-use crate::forward::of_depth;
 use crate::lanes::{Chunk, Job, Lanes, Path, ZERO, flat, flat_mut, packed};
 use crate::matmul::product;
 use crate::network::Network;
-use crate::sums::{Ahead, Columns, DEPTH, NOTHING, ROWS, Tiled};
-use crate::weights::{Matrix, Panels, Weights};
+use crate::sums::{Ahead, Columns, DEPTH, NOTHING, ROWS, Tiled, of_depth};
+use crate::weights::{Matrix, Weights};
 use lacuna_sdk::prelude::*;
 
-const BETA1: f32 = 0.9;
-const BETA2: f32 = 0.999;
-const EPSILON: f32 = 1e-8;
 /// Chunks of a layer between that one task updates.
 const CHUNKS: usize = 1 << 13;
 
@@ -26,124 +20,11 @@ pub struct Trainer {
     pub weights: Weights,
     pub(crate) mean: Weights,
     pub(crate) square: Weights,
-    /// What the next forward pass does to the first and the last layer.
+    /// What the next forward pass does to the first and the last layer; biases and layers between are updated already.
     pub(crate) pending: Option<Pending>,
     updates: i32,
     rate: f64,
     pub(crate) path: Path,
-}
-
-/// What an update multiplies with.
-#[derive(Clone, Copy)]
-struct Rates {
-    rate: f32,
-    correction: f32,
-}
-
-/// An update of the first and the last layer: the gradient of a gene's row is the sum of the columns of the minibatch's
-/// cells that express it, each times a coefficient.
-#[derive(Clone)]
-pub struct Pending {
-    /// The cells that express a gene.
-    with: Vec<u32>,
-    /// Where each gene begins in `with`.
-    by_gene: Vec<usize>,
-    cells: usize,
-    first: Outer,
-    last: Outer,
-    rates: Rates,
-}
-
-/// Coefficients, gene by gene as `with`; and some columns of all cells after the other.
-#[derive(Clone)]
-struct Outer {
-    coefficients: Vec<f32>,
-    columns: Vec<Columns>,
-}
-
-/// The gradient of some columns of a layer.
-#[derive(Clone, Copy)]
-pub struct Gradient<'a> {
-    with: &'a [u32],
-    by_gene: &'a [usize],
-    coefficients: &'a [f32],
-    columns: &'a [Columns],
-    rates: Rates,
-}
-
-impl Pending {
-    /// Of a panel of the first layer.
-    pub fn first(&self, panel: usize) -> Gradient<'_> {
-        self.gradient(&self.first, panel)
-    }
-
-    /// Of a panel of the last layer.
-    pub fn last(&self, panel: usize) -> Gradient<'_> {
-        self.gradient(&self.last, panel)
-    }
-
-    fn gradient<'a>(&'a self, outer: &'a Outer, panel: usize) -> Gradient<'a> {
-        Gradient {
-            with: &self.with,
-            by_gene: &self.by_gene,
-            coefficients: &outer.coefficients,
-            columns: &outer.columns[panel * self.cells..(panel + 1) * self.cells],
-            rates: self.rates,
-        }
-    }
-}
-
-impl Gradient<'_> {
-    /// Adam's update of rows from a gene on: weights and moments.
-    #[inline(always)]
-    pub fn update<L: Lanes, const N: usize>(
-        &self,
-        l: L,
-        gene: usize,
-        w: &mut [[Chunk; N]],
-        m: &mut [[Chunk; N]],
-        v: &mut [[Chunk; N]],
-    ) {
-        for (gene, (w, (m, v))) in (gene..).zip(w.iter_mut().zip(m.iter_mut().zip(v))) {
-            let stored = self.by_gene[gene]..self.by_gene[gene + 1];
-            let mut g = [l.splat(0.0); N];
-            for (&cell, &coefficient) in self.with[stored.clone()].iter().zip(&self.coefficients[stored]) {
-                let columns = &self.columns[cell as usize];
-                for i in 0..N {
-                    g[i] = l.fma(l.splat(coefficient), l.load(&columns[i]), g[i]);
-                }
-            }
-            for i in 0..N {
-                adam(l, (&mut w[i], &mut m[i], &mut v[i]), g[i], self.rates);
-            }
-        }
-    }
-}
-
-/// Rows of a panel, with Adam's moments.
-pub struct Layer<'a> {
-    /// Weights.
-    pub w: &'a mut [Chunk],
-    /// Means of the gradient.
-    pub m: &'a mut [Chunk],
-    /// Means of its square.
-    pub v: &'a mut [Chunk],
-}
-
-impl<'a> Layer<'a> {
-    /// The panels of a layer.
-    pub fn panels(all: [&'a mut Panels; 3]) -> Vec<Self> {
-        let size = all[0].size();
-        let [w, m, v] = all.map(|panels| panels.chunks.chunks_mut(size));
-        w.zip(m).zip(v).map(|((w, m), v)| Self { w, m, v }).collect()
-    }
-
-    /// So many of its rows after the other; it has `all`.
-    pub fn rows(self, all: usize, some: usize) -> Vec<Self> {
-        let size = (self.w.len() / all.max(1) * some).max(1);
-        let [w, m, v] = [self.w, self.m, self.v].map(|list| list.chunks_mut(size));
-        w.zip(m).zip(v).map(|((w, m), v)| Self { w, m, v }).collect()
-    }
 }
 
 impl Trainer {
@@ -166,8 +47,9 @@ impl Trainer {
     ///
     /// The gradient is that of the summed dissimilarities, as in `plain::Pass::backward`.
     pub fn update(&mut self, batch: &Batch, cx: &Context) {
+        debug_assert!(self.pending.is_none(), "a forward pass comes between updates");
         self.updates += 1;
-        let rates = self.rates();
+        let rates = Rates::new(self.rate, self.updates);
         let gradient = batch.gradient();
         let by_genes = batch.by_genes(&gradient);
         let mut d = self.back_through_last(batch, &gradient, cx);
@@ -190,6 +72,7 @@ impl Trainer {
 
     /// Weights and moments, when nothing is pending.
     pub fn state(&self) -> [&Weights; 3] {
+        debug_assert!(self.pending.is_none());
         [&self.weights, &self.mean, &self.square]
     }
 
@@ -208,13 +91,6 @@ impl Trainer {
         self.updates = updates;
     }
 
-    fn rates(&self) -> Rates {
-        Rates {
-            rate: (self.rate / (1.0 - f64::from(BETA1).powi(self.updates))) as f32,
-            correction: (1.0 - f64::from(BETA2).powi(self.updates)).sqrt() as f32,
-        }
-    }
-
     /// The gradient of what goes into the last layer: some columns of all cells after the other.
     fn back_through_last(&self, batch: &Batch, gradient: &[f32], cx: &Context) -> Vec<Columns> {
         let (last, gradient) = (&self.weights.last, batch.by_tiles(gradient));
@@ -226,7 +102,8 @@ impl Trainer {
             .map(|(w, out)| Back { w, rows: last.rows, sets: &batch.tiled, gradient: &gradient, out })
             .collect();
         let path = self.path;
-        run_all(&mut tasks, last.chunks.len(), cx, |task| path.run(task));
+        let operations = last.chunks.len() / last.rows.max(1) * batch.stored();
+        run_all(&mut tasks, operations, cx, |task| path.run(task));
         d
     }
 
@@ -294,37 +171,6 @@ fn silence(gradient: &mut [Chunk], units: &[Chunk]) {
     }
 }
 
-/// Adam's update of one chunk.
-#[inline(always)]
-fn adam<L: Lanes>(l: L, (w, m, v): (&mut Chunk, &mut Chunk, &mut Chunk), g: L::V, rates: Rates) {
-    let mean = l.fma(l.splat(BETA1), l.load(m), l.mul(l.splat(1.0 - BETA1), g));
-    let square = l.fma(l.splat(BETA2), l.load(v), l.mul(l.mul(l.splat(1.0 - BETA2), g), g));
-    let root = l.fma(l.sqrt(square), l.splat(1.0 / rates.correction), l.splat(EPSILON));
-    l.store(mean, m);
-    l.store(square, v);
-    l.store(l.fma(l.div(mean, root), l.splat(-rates.rate), l.load(w)), w);
-}
-
-/// An update by a gradient that is written.
-struct Update<'a> {
-    w: &'a mut [Chunk],
-    m: &'a mut [Chunk],
-    v: &'a mut [Chunk],
-    gradient: &'a [Chunk],
-    rates: Rates,
-}
-
-impl Job for &mut Update<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        let moments = self.m.iter_mut().zip(&mut *self.v);
-        for ((w, (m, v)), g) in self.w.iter_mut().zip(moments).zip(self.gradient) {
-            adam(l, (w, m, v), l.load(g), self.rates);
-        }
-    }
-}
-
 /// What comes back through some columns of the last layer.
 struct Back<'a> {
     w: &'a [Chunk],
@@ -377,7 +223,7 @@ impl Back<'_> {
 mod tests {
     use super::*;
     use crate::batch::Sets;
-    use crate::network::Layer;
+    use crate::network::{Layer, Shape};
     use crate::plain::tests::{random_cells, shapes};
     use crate::plain::{self, Pass};
     use lacuna_sdk::testing::context;
@@ -452,6 +298,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn cells_of_one_gene_teach_nothing() {
+        let cx = context(6);
+        let mut owned = OwnedCells::new((0..60).map(|j| format!("g{j}")).collect());
+        for i in 0..20 {
+            let row: Vec<f32> = (0..60).map(|j| if j == 3 * i { 0.7 } else { 0.0 }).collect();
+            owned.push(format!("c{i}"), &row);
+        }
+        let view = owned.to_view();
+        let (sets, shape) = (Sets::new(&Cells::from_view(&view)), Shape::linear(60, None));
+        let network = Network::<f32>::random(&shape, &mut cx.stream(0));
+        let mut trainer = Trainer::new(&network, 0.01, Path::chosen());
+        let mut batch = Batch::new(&sets, &(0..20).collect::<Vec<_>>(), &shape);
+        trainer.forward(&mut [&mut batch], &cx);
+        assert_eq!(batch.losses(&cx), [0.0; 20]);
+        trainer.update(&batch, &cx);
+        trainer.settle(&cx);
+        assert_eq!(trainer.weights.network(), network);
     }
 
     #[test]

@@ -16,6 +16,24 @@ pub type Columns = [Chunk; DEPTH];
 /// So many zeros.
 pub const NOTHING: Columns = [ZERO; DEPTH];
 
+/// Calls `$run` with the constant N for the depth of a panel; no closure, which would be compiled for any processor.
+macro_rules! of_depth {
+    ($depth:expr, $task:expr, $run:ident, $l:expr) => {
+        match $depth {
+            1 => $task.$run::<L, 1>($l),
+            2 => $task.$run::<L, 2>($l),
+            3 => $task.$run::<L, 3>($l),
+            4 => $task.$run::<L, 4>($l),
+            5 => $task.$run::<L, 5>($l),
+            6 => $task.$run::<L, 6>($l),
+            7 => $task.$run::<L, 7>($l),
+            $crate::sums::DEPTH => $task.$run::<L, DEPTH>($l),
+            n => unreachable!("{n} columns"),
+        }
+    };
+}
+pub(crate) use of_depth;
+
 /// Sets of rows in the order in which tiles need them: tile by tile, and set by set in each.
 ///
 /// So what is asked of a tile is read as one stream.

@@ -82,7 +82,7 @@ impl State {
         cx: &Context,
     ) -> Result<()> {
         let seen = match validation {
-            Some(validation) => Some(validation.loss(batch, &mut self.trainer, cx)),
+            Some(validation) => Some(validation.loss(batch, &mut self.trainer, cx)?),
             None => {
                 self.trainer.forward(&mut [&mut *batch], cx);
                 None
@@ -157,10 +157,11 @@ impl Validation {
     }
 
     /// The mean loss; a minibatch goes through the network with the first cells.
-    fn loss(&mut self, minibatch: &mut Batch, trainer: &mut Trainer, cx: &Context) -> f64 {
+    fn loss(&mut self, minibatch: &mut Batch, trainer: &mut Trainer, cx: &Context) -> Result<f64> {
         let mut minibatch = Some(minibatch);
         let (mut sum, mut cells) = (0.0, 0);
         for block in &mut self.blocks {
+            cx.check()?;
             match minibatch.take() {
                 Some(minibatch) => trainer.forward(&mut [minibatch, block], cx),
                 None => trainer.forward(&mut [block], cx),
@@ -168,7 +169,7 @@ impl Validation {
             sum += block.losses(cx).into_iter().map(f64::from).sum::<f64>();
             cells += block.len();
         }
-        sum / cells as f64
+        Ok(sum / cells as f64)
     }
 }
 
@@ -199,7 +200,7 @@ mod tests {
         let cells = Cells::from_view(&view);
         let mut one = Batch::new(&Sets::new(&cells), &[0], &shape);
         let mut trainer = Trainer::new(&network, 0.01, Path::chosen());
-        let again = Validation::new(&cells, &shape).loss(&mut one, &mut trainer, &context(3));
+        let again = Validation::new(&cells, &shape).loss(&mut one, &mut trainer, &context(3)).unwrap();
         assert_eq!(again, best);
     }
 
@@ -230,7 +231,7 @@ mod tests {
             let trainer = Trainer::new(&other, config.learning_rate, Path::chosen());
             let mut state = State { step: 0, trainer, best: None, best_loss: 1.0, history: vec![] };
             checkpoints.resume(&mut state);
-            assert_eq!((state.step, state.history.len()), (25, 25));
+            assert_eq!((state.step, state.history.len()), (24, 24));
             assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
             // Another training does not go on from it, and what is damaged is left alone.
             let other = MlpConfig { learning_rate: 0.02, ..config.clone() };
