@@ -157,28 +157,43 @@ fn parts(keys: &str, genes: usize) -> String {
     PARTS.replace("GENES", &names.join(", ")) + keys
 }
 
+/// Runs a screen of so many cells until a file of it is there, and kills it; `false` if it had ended before.
+fn is_killed_midway(project: &TempDir, dir: &TempDir, cells: usize, sign: &Path) -> bool {
+    write_cells(project, cells, 12, 0.3);
+    let mut run = run_of(project.path(), dir.path());
+    let mut child = run.args(["--quiet", "--memory", "6MB", "--threads", "1"]).spawn().unwrap();
+    wait_for("the first part", || sign.exists() || child.try_wait().unwrap().is_some());
+    child.kill().unwrap();
+    !child.wait().unwrap().success() && sign.exists()
+}
+
 #[test]
 fn a_stored_screen_that_was_killed_goes_on_and_gives_the_same_bytes() {
     // Without a table the parts of a killed run leave their sums.
     for (keys, sign) in [("", "impacts/part-000000.parquet"), ("table = false\n", "summary/state.bin")] {
         let project = project(&parts(keys, 12));
-        write_cells(&project, 40_000, 12, 0.3);
+        // More cells where the run was faster than the kill.
+        let killed = [40_000, 120_000, 360_000].into_iter().find_map(|cells| {
+            let killed = tempfile::tempdir().unwrap();
+            let sign = killed.path().join("steps/screen.part").join(sign);
+            is_killed_midway(&project, &killed, cells, &sign).then_some(killed)
+        });
+        let killed = killed.expect("a run that is killed midway");
+        let sign_at = |step: &str| killed.path().join("steps").join(step).join(sign).metadata();
+        let written = sign_at("screen.part").unwrap().modified().unwrap();
+        let mut run = run_of(project.path(), killed.path());
+        let output = run.args(["-v", "--memory", "6MB"]).output().unwrap();
+        let said = text(&output.stderr);
+        succeed(output);
+        if keys.is_empty() {
+            let kept = sign_at("screen").unwrap().modified().unwrap();
+            assert_eq!(kept, written, "the part was computed again");
+        } else {
+            assert!(said.contains("the screen goes on where it was interrupted"), "{said}");
+        }
         let calm = tempfile::tempdir().unwrap();
         run_into(project.path(), calm.path(), &["--memory", "1GB"]);
-        let killed = tempfile::tempdir().unwrap();
-        let sign = killed.path().join("steps/screen.part").join(sign);
-        let mut run = run_of(project.path(), killed.path());
-        let mut child = run.args(["--quiet", "--memory", "6MB", "--threads", "1"]).spawn().unwrap();
-        wait_for("the first part", || sign.exists() || child.try_wait().unwrap().is_some());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let written = sign.metadata().and_then(|file| file.modified());
-        run_into(project.path(), killed.path(), &["--memory", "6MB"]);
         assert_same(calm.path(), killed.path());
-        let part = killed.path().join("steps/screen/impacts/part-000000.parquet");
-        if let (Ok(written), true) = (written, part.exists()) {
-            assert_eq!(part.metadata().unwrap().modified().unwrap(), written, "the part was computed again");
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Workers that do not keep to the protocol: each is an error of its step, and the host lives.
 
 use crate::boundary::faulty;
-use crate::support::{fail, lacuna, project, python, root, succeed, text};
+use crate::support::{fail, lacuna, project, python, python_path, root, succeed, text};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -151,4 +151,53 @@ fn a_script_is_part_of_its_plugin_with_what_lies_beside_it_and_nobody_else_may_c
     assert_eq!(hash(), None);
     let said = fail(lacuna(&["run", "--quiet"]).arg(project.path()).output().unwrap(), 2);
     assert!(said.contains("any user can change") && said.contains("chmod o-w"), "{said}");
+}
+
+/// A model that keeps notes while it learns.
+const NOTING: &str = r#"
+import os
+import lacuna_plugin as lacuna
+
+class Noting(lacuna.Model):
+    "The mean of all cells, of which it keeps notes"
+
+    id = "noting"
+
+    def fit(self, training, cx):
+        with open(os.path.join(cx.scratch, "notes.txt"), "w") as notes:
+            notes.write(str(len(training.cells)))
+        cx.info("noted in " + os.path.realpath(cx.scratch))
+        return Fitted()
+
+    def load(self, data):
+        return Fitted()
+
+class Fitted(lacuna.Fitted):
+    def predict(self, query, out, cx):
+        out[:] = 1 / out.shape[1]
+
+    def save(self):
+        return b"nothing"
+
+if __name__ == "__main__":
+    lacuna.run("noting", [Noting])
+"#;
+
+/// A worker works in its plugin's folder, where a run's folder that is given as seen from the user's is not found.
+#[test]
+fn a_plugin_in_python_writes_into_its_scratch_folder_whatever_folder_the_user_names() {
+    let Some(path) = python_path() else { return };
+    let project = project(
+        "format = 1\n[plugins.noting]\ncommand = [\"python3\", \"noting.py\"]\n[steps.world]\nuse = \"grn\"\nwith = \
+         { cells = 20, genes = 10, regulators = 4, absent_genes = 2 }\n[steps.model]\nuse = \"noting\"\ntrain = \
+         \"world\"\n",
+    );
+    std::fs::write(project.path().join("noting.py"), NOTING).unwrap();
+    let user = tempfile::tempdir().unwrap();
+    let mut run = lacuna(&["run", "-v", "--run-dir", "some/where"]);
+    let output = run.arg(project.path()).current_dir(user.path()).env("PATH", path).output().unwrap();
+    let said = text(&output.stderr);
+    succeed(output);
+    let scratch = user.path().canonicalize().unwrap().join("some/where/steps/model.part/.scratch");
+    assert!(said.contains(&format!("noted in {}", scratch.display())), "{said}");
 }

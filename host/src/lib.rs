@@ -4,6 +4,7 @@ pub mod check;
 pub mod data;
 pub mod formats;
 pub mod memory;
+pub mod number;
 pub mod pipeline;
 pub mod plugin;
 pub mod run;

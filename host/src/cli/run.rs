@@ -3,6 +3,7 @@
 use super::{CANCELLED, FAILED, PipelineArgs, WRONG, lock, print, shown};
 use anyhow::{Context, Result};
 use clap::Args;
+use lacuna::number;
 use lacuna::pipeline::{Plan, render, sorted};
 use lacuna::run::{Console, NotBegun, RunOptions, RunSummary, available_threads, execute, is_cancelled};
 use std::io::IsTerminal;
@@ -104,13 +105,11 @@ fn results(plan: &Plan, summary: &RunSummary) -> String {
             out += &format!("\nKeystone genes of {name} ({impact}, {how}, by {}):\n", text("model"));
             let asked = keystones.iter().skip(SHOWN).filter(|g| g["asked"] == true);
             for g in keystones.iter().take(SHOWN).chain(asked) {
-                let percent = 100.0 * g["presence"].as_f64().unwrap_or(0.0);
-                let impact = g["impact"].as_f64().unwrap_or(f64::NAN);
+                let presence = number::percent(g["presence"].as_f64().unwrap_or(0.0));
+                let impact = number::shown(g["impact"].as_f64().unwrap_or(f64::NAN));
                 let rank = g["rank"].as_u64().unwrap_or(0);
-                out += &format!(
-                    "{rank:>4}  {:<14} {impact:.4}   in {percent:.0} % of cells\n",
-                    text_of(&g["gene"])
-                );
+                out +=
+                    &format!("{rank:>4}  {:<14} {impact:<9}  in {presence} of cells\n", text_of(&g["gene"]));
             }
         }
         let verdicts = list("verdicts");

@@ -197,8 +197,8 @@ impl Screen {
         let (measures, strategy) = (self.measures(&cx.services)?, self.strategy(&cx.services)?);
         let setup = Setup { screen: self, model: &model, measures: &measures, host: &cx.services };
         let subjects = Subjects::of(&cells, self.groups.as_deref())?;
-        let proposals = Proposals::of(&setup, &cells, &strategy)?;
-        let has_table = self.has_table(&proposals, &setup, &cells)?;
+        let mut proposals = Proposals::of(&setup, &cells, &strategy)?;
+        let has_table = self.has_table(&mut proposals, &setup, &cells, cx.memory())?;
         let with_h5ad = self.with_h5ad(has_table, &subjects, cx)?;
         let told = match has_table {
             true => self.with_table(&setup, &proposals, &subjects, cx)?,
@@ -236,11 +236,17 @@ impl Screen {
     }
 
     /// Whether the impacts of all knockouts are written: unless the pipeline says so, where they are not too many.
-    fn has_table(&self, proposals: &Proposals<'_>, setup: &Setup<'_>, cells: &CellSet) -> Result<bool> {
+    fn has_table(
+        &self,
+        proposals: &mut Proposals<'_>,
+        setup: &Setup<'_>,
+        cells: &CellSet,
+        memory: u64,
+    ) -> Result<bool> {
         if let Some(table) = self.table {
             return Ok(table);
         }
-        let too_many = proposals.are_more_than(MOST_STORED, setup, cells)?;
+        let too_many = proposals.are_more_than(MOST_STORED, setup, cells, memory / 8)?;
         if too_many {
             setup.host.warn(format!(
                 "more than {MOST_STORED} knockouts: their impacts are summed up (genes.csv, cells.parquet) and not all \

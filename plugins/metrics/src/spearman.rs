@@ -49,14 +49,16 @@ impl Metric for Spearman {
 
 /// Memory for ranking, used again for each row.
 #[derive(Default)]
-struct Buffers {
-    keys: Vec<u64>,
+struct Buffers<'a> {
+    keys: Keys,
+    /// The row whose ranks `before` holds.
+    ranked: Option<&'a [f32]>,
     before: Vec<f64>,
     after: Vec<f64>,
 }
 
-impl Buffers {
-    fn spearman(&mut self, row: &Row<'_>) -> Result<f64> {
+impl<'a> Buffers<'a> {
+    fn spearman(&mut self, row: &Row<'a>) -> Result<f64> {
         let (before, after) = profiles(row)?;
         if u32::try_from(before.len()).is_err() {
             return Err(Error::data(format!(
@@ -67,26 +69,79 @@ impl Buffers {
         if before.iter().chain(after).any(|v| v.is_nan()) {
             return Ok(f64::NAN);
         }
-        rank(before, &mut self.keys, &mut self.before);
+        // Several predictions are compared with one truth: the row is the same piece of memory.
+        if !self.ranked.is_some_and(|ranked| std::ptr::eq(ranked, before)) {
+            rank(before, &mut self.keys, &mut self.before);
+            self.ranked = Some(before);
+        }
         rank(after, &mut self.keys, &mut self.after);
         Ok(correlation(&self.before, &self.after, 0.0, 0.0))
     }
 }
 
 /// Twice the mid-rank of each value less the mean: whole numbers around 0, exact in `f64`.
-fn rank(values: &[f32], keys: &mut Vec<u64>, ranks: &mut Vec<f64>) {
-    keys.clear();
-    // One word holds value and place, so that the sort moves no pairs and calls no comparison.
-    keys.extend(values.iter().enumerate().map(|(i, &v)| u64::from(ordered_bits(v)) << 32 | i as u64));
-    keys.sort_unstable();
+fn rank(values: &[f32], keys: &mut Keys, ranks: &mut Vec<f64>) {
+    let word = |i: usize, value: f32| u64::from(ordered_bits(value)) << 32 | i as u64;
+    // Most values of a cell are 0: they are ties, and need not be sorted.
+    keys.words.resize(values.len(), 0);
+    let mut others = 0;
+    for (i, &value) in values.iter().enumerate() {
+        // Without a branch, which no processor could foretell.
+        keys.words[others] = word(i, value);
+        others += usize::from(value != 0.0);
+    }
+    keys.words.truncate(others);
+    keys.sort();
+    let zeros = values.len() - others;
+    let below = keys.words.partition_point(|&key| key < word(0, 0.0));
+    let rank = |first: usize, n: usize| (2 * first + n) as f64 - values.len() as f64;
     ranks.clear();
-    ranks.resize(values.len(), 0.0);
+    ranks.resize(values.len(), rank(below, zeros));
     let mut first = 0;
-    for ties in keys.chunk_by(|a, b| a >> 32 == b >> 32) {
-        let last = first + ties.len() - 1;
-        let rank = (first + last) as f64 - (values.len() - 1) as f64;
+    for ties in keys.words.chunk_by(|a, b| a >> 32 == b >> 32) {
+        let before = if first < below { first } else { first + zeros };
+        let rank = rank(before, ties.len());
         ties.iter().for_each(|&key| ranks[key as u32 as usize] = rank);
-        first = last + 1;
+        first += ties.len();
+    }
+}
+
+/// One word holds value and place, so that a sort moves no pairs and calls no comparison.
+#[derive(Default)]
+struct Keys {
+    words: Vec<u64>,
+    moved: Vec<u64>,
+}
+
+/// Bits of a value by which words are dealt at once, and how often.
+const DIGIT: usize = 11;
+const DIGITS: usize = 3;
+/// Fewer words than this are sorted faster by comparing them.
+const FEW: usize = 4096;
+
+impl Keys {
+    /// Sorts words that are in the order of their places.
+    fn sort(&mut self) {
+        if self.words.len() < FEW {
+            return self.words.sort_unstable();
+        }
+        let digit = |word: u64, d: usize| (word >> (32 + DIGIT * d)) as usize & ((1 << DIGIT) - 1);
+        let mut counts = vec![[0usize; 1 << DIGIT]; DIGITS];
+        for &word in &self.words {
+            counts.iter_mut().enumerate().for_each(|(d, counts)| counts[digit(word, d)] += 1);
+        }
+        self.moved.resize(self.words.len(), 0);
+        // From the lowest digit to the highest, each time keeping the order so far among equals.
+        for (d, counts) in counts.iter_mut().enumerate() {
+            let mut next = 0;
+            counts.iter_mut().for_each(|count| next += std::mem::replace(count, next));
+            for &word in &self.words {
+                let at = &mut counts[digit(word, d)];
+                self.moved[*at] = word;
+                *at += 1;
+            }
+            std::mem::swap(&mut self.words, &mut self.moved);
+        }
     }
 }
 
@@ -112,9 +167,28 @@ mod tests {
     #[test]
     fn ties_share_the_mean_rank_and_negative_zero_is_zero() {
         let mut ranks = vec![];
-        rank(&[3.0, -0.0, 0.0, -7.5, f32::INFINITY], &mut vec![], &mut ranks);
+        rank(&[3.0, -0.0, 0.0, -7.5, f32::INFINITY], &mut Keys::default(), &mut ranks);
         // Mid-ranks 4, 2.5, 2.5, 1, 5.
         assert_eq!(ranks, [2.0, -1.0, -1.0, -4.0, 4.0]);
+    }
+
+    #[test]
+    fn long_rows_are_ranked_as_by_counting() {
+        let mut stream = testing::context(5).stream(0);
+        let (mut keys, mut ranks) = (Keys::default(), vec![]);
+        // Longer, then shorter: what a longer row left in the buffers is no part of a shorter one.
+        for n in [3 * FEW, 2 * FEW, FEW / 2, 1, 0] {
+            let mut values = random_row(&mut stream, n);
+            values.iter_mut().enumerate().filter(|(i, _)| i % 3 == 0).for_each(|(i, v)| *v -= i as f32);
+            rank(&values, &mut keys, &mut ranks);
+            let mut sorted = values.clone();
+            sorted.sort_by(f32::total_cmp);
+            for (value, rank) in values.iter().zip(&ranks) {
+                let below = sorted.partition_point(|v| v < value);
+                let up_to = sorted.partition_point(|v| v <= value);
+                assert_eq!(*rank, (below + up_to) as f64 - n as f64);
+            }
+        }
     }
 
     #[test]
@@ -142,5 +216,13 @@ mod tests {
             assert_eq!(score.to_bits(), Spearman.row(&comparison.row(i).unwrap()).unwrap().to_bits());
         }
         assert!(Spearman.score(&comparison, &mut vec![0.0; rows + 1], &cx).is_err());
+        // One row before all others.
+        let first = before.row(0);
+        let comparison = testing::comparison(first.broadcast((rows, genes)).unwrap(), after.view());
+        Spearman.score(&comparison, &mut scores, &cx).unwrap();
+        for (after, found) in after.rows().into_iter().zip(&scores) {
+            let alone = score(&Spearman, first.as_slice().unwrap(), after.as_slice().unwrap());
+            assert_eq!(found.to_bits(), alone.to_bits());
+        }
     }
 }

@@ -14,6 +14,9 @@ use serde_json::{Value as Json, json};
 const RESAMPLES: usize = 1000;
 /// Resamples for a score of all values at once, whose spread gives a normal interval.
 const RESAMPLES_FLATTENED: usize = 100;
+/// Predicted values that a metric is handed at once: of as many contenders as that is, so that it may look at the
+/// truth once for all of them.
+const VALUES_AT_ONCE: usize = 1 << 23;
 /// The normal distribution's 97.5 % quantile.
 const Z: f64 = 1.959_963_984_540_054;
 
@@ -72,6 +75,7 @@ pub struct ScoreRow {
 }
 
 /// A score, and what tells how sure it is.
+#[derive(Clone)]
 struct Scored {
     value: f64,
     interval: (f64, f64),
@@ -129,26 +133,60 @@ pub fn score_pair(judge: &Judge, host: &Services, truth: &[f32], predicted: &[f3
     Ok(judge.metric.score_rows(host, (row(truth), row(predicted)), None, None)?[0])
 }
 
-/// The score of all values at once. The interval is normal, with the spread of resampled cells.
-fn flattened(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Result<Scored> {
-    let value = score_pair(judge, host, &blocks.truth, &blocks.predicted)?;
-    let resampled: Vec<f64> = (0..RESAMPLES_FLATTENED)
-        .into_par_iter()
-        .map(|n| {
-            if host.cancelled() {
-                return Err(Cancelled.into());
-            }
-            let (mut truth, mut predicted) = (vec![], vec![]);
-            for cell in resample(blocks.cells(), seed, n) {
-                truth.extend_from_slice(&blocks.truth[blocks.cell(cell)]);
-                predicted.extend_from_slice(&blocks.predicted[blocks.cell(cell)]);
-            }
-            score_pair(judge, host, &truth, &predicted)
-        })
-        .collect::<Result<_>>()?;
-    let half = Z * standard_deviation(&resampled);
-    let interval = (value - half, value + half);
-    Ok(Scored { value, interval, resampled, units: vec![] }.if_cells(blocks.cells()))
+/// The score of all values at once, of each contender.
+fn flattened(judge: &Judge, host: &Services, contenders: &[Contender], seed: u64) -> Result<Vec<Scored>> {
+    let values = contenders.first().map_or(0, |c| c.blocks.truth.len());
+    let at_once = (VALUES_AT_ONCE / values.max(1)).max(1);
+    let scored = contenders.chunks(at_once).map(|some| flattened_together(judge, host, some, seed));
+    Ok(scored.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// The same of contenders that are handed to the metric at once. The intervals are normal, with the spread of
+/// resampled cells.
+fn flattened_together(
+    judge: &Judge,
+    host: &Services,
+    contenders: &[Contender],
+    seed: u64,
+) -> Result<Vec<Scored>> {
+    let cells = contenders[0].blocks.cells();
+    let every: Vec<usize> = (0..cells).collect();
+    let values = scores_of_cells(judge, host, contenders, &every, &mut Default::default())?;
+    // Megabytes, made once for many resamples: else the system clears them for each.
+    let draws = (0..RESAMPLES_FLATTENED).into_par_iter().map_init(Default::default, |buffers, n| {
+        if host.cancelled() {
+            return Err(Cancelled.into());
+        }
+        scores_of_cells(judge, host, contenders, &resample(cells, seed, n), buffers)
+    });
+    let draws: Vec<Vec<f64>> = draws.collect::<Result<_>>()?;
+    let one = |(i, value): (usize, f64)| {
+        let resampled: Vec<f64> = draws.iter().map(|scores| scores[i]).collect();
+        let half = Z * standard_deviation(&resampled);
+        Scored { value, interval: (value - half, value + half), resampled, units: vec![] }.if_cells(cells)
+    };
+    Ok(values.into_iter().enumerate().map(one).collect())
+}
+
+/// Each contender's score of all values of these cells: a row for each, beside the truth, which is the same for all.
+fn scores_of_cells(
+    judge: &Judge,
+    host: &Services,
+    contenders: &[Contender],
+    cells: &[usize],
+    (truth, predicted): &mut (Vec<f32>, Vec<f32>),
+) -> Result<Vec<f64>> {
+    let blocks = &contenders[0].blocks;
+    truth.clear();
+    predicted.clear();
+    cells.iter().for_each(|&cell| truth.extend_from_slice(&blocks.truth[blocks.cell(cell)]));
+    for contender in contenders {
+        let values = &contender.blocks.predicted;
+        cells.iter().for_each(|&cell| predicted.extend_from_slice(&values[blocks.cell(cell)]));
+    }
+    let rows = contenders.len();
+    let pair = (MatRef::repeated(truth, rows), MatRef::from_rows(predicted, rows, truth.len()));
+    judge.metric.score_rows(host, pair, None, None)
 }
 
 /// The mean over cells of each cell's own score.
@@ -249,13 +287,13 @@ pub fn score(
     contenders: &[Contender],
     host: &Services,
 ) -> Result<Vec<ScoreRow>> {
-    let scored: Vec<Scored> = contenders
-        .iter()
-        .map(|c| match over {
-            Over::All => flattened(judge, host, &c.blocks, host.seed()),
-            _ => per_cell(judge, host, &c.blocks, host.seed()),
-        })
-        .collect::<Result<_>>()?;
+    let scored: Vec<Scored> = match over {
+        Over::All => flattened(judge, host, contenders, host.seed())?,
+        _ => {
+            let each = contenders.iter().map(|c| per_cell(judge, host, &c.blocks, host.seed()));
+            each.collect::<Result<_>>()?
+        }
+    };
     let who: Vec<(&str, bool)> = contenders.iter().map(|c| (c.name.as_str(), c.baseline)).collect();
     Ok(compared((data, stratum, over), judge, &who, &scored, host.seed()))
 }

@@ -22,10 +22,10 @@ fn chart(width: Json, height: Json, rest: Json) -> Json {
 /// Genes by mean impact, with the interval over cells.
 pub fn keystones(genes: &Json, x_title: &str) -> Json {
     let tooltip = json!([
-        { "field": "gene" }, { "field": "impact", "format": ".4f", "title": "mean impact" },
-        { "field": "lower", "format": ".4f" }, { "field": "upper", "format": ".4f" },
+        { "field": "gene" }, { "field": "impact", "format": ".3r", "title": "mean impact" },
+        { "field": "lower", "format": ".3r" }, { "field": "upper", "format": ".3r" },
         { "field": "cells", "title": "cells that express it" },
-        { "field": "presence", "format": ".1%" }, { "field": "mean_share", "format": ".3%", "title": "mean share" },
+        { "field": "presence", "format": ".3p" }, { "field": "mean_share", "format": ".3p", "title": "mean share" },
     ]);
     let y = json!({ "field": "gene", "type": "nominal", "sort": null, "title": null });
     chart(

@@ -1,6 +1,7 @@
 //! The page: HTML from what the steps said of themselves.
 
 use super::charts;
+use crate::number;
 use serde_json::Value as Json;
 use std::fmt::Write;
 
@@ -52,19 +53,19 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-fn number(value: &Json, digits: usize) -> String {
-    value.as_f64().map_or("–".into(), |x| format!("{x:.digits$}"))
+fn number(value: &Json) -> String {
+    number::shown(value.as_f64().unwrap_or(f64::NAN))
 }
 
 fn interval(of: &Json) -> String {
     match of["lower"].is_number() {
-        true => format!("{} – {}", number(&of["lower"], 4), number(&of["upper"], 4)),
+        true => format!("{} – {}", number(&of["lower"]), number(&of["upper"])),
         false => "–".into(),
     }
 }
 
 fn percent(value: &Json) -> String {
-    value.as_f64().map_or("–".into(), |x| format!("{:.1} %", 100.0 * x))
+    number::percent(value.as_f64().unwrap_or(f64::NAN))
 }
 
 fn list(value: &Json) -> &[Json] {
@@ -199,7 +200,7 @@ impl Page {
                 "<tr><td>{}</td><td><b>{}</b></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
                 g["rank"],
                 escape(g["gene"].as_str().unwrap_or_default()),
-                number(&g["impact"], 4),
+                number(&g["impact"]),
                 interval(g),
                 g["cells"],
                 percent(&g["presence"]),
@@ -256,7 +257,7 @@ impl Page {
             let scores: Vec<String> = rows
                 .iter()
                 .filter(own)
-                .map(|r| format!("{} {}", r["metric"].as_str().unwrap_or_default(), number(&r["value"], 3)))
+                .map(|r| format!("{} {}", r["metric"].as_str().unwrap_or_default(), number(&r["value"])))
                 .collect();
             let n = list(&set["points"]).len();
             let _ = write!(

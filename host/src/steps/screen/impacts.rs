@@ -28,6 +28,8 @@ const ROWS_OF_A_FUSED_TASK: usize = 1 << 15;
 pub enum Proposals<'a> {
     /// A strategy that is asked about blocks of cells.
     ByBlocks(&'a Strategy),
+    /// What such a strategy has said to all blocks, in the order of results: it was counted, and is not much.
+    Asked(Knockouts),
     /// All, in the order of results.
     All(Knockouts),
 }
@@ -44,19 +46,34 @@ impl<'a> Proposals<'a> {
         }))
     }
 
-    /// Whether there are more knockouts than this.
-    pub fn are_more_than(&self, most: usize, setup: &Setup<'_>, cells: &CellSet) -> Result<bool> {
-        if let Self::All(all) = self {
+    /// Whether there are more knockouts than this. What a strategy is asked to count them is kept where it takes at
+    /// most so many bytes, so that it is asked once.
+    pub fn are_more_than(
+        &mut self,
+        most: usize,
+        setup: &Setup<'_>,
+        cells: &CellSet,
+        bytes: u64,
+    ) -> Result<bool> {
+        if let Self::All(all) | Self::Asked(all) = self {
             return Ok(all.len() > most);
         }
-        let (mut window, mut count) = (Window::of(cells), 0);
+        let (mut window, mut count, mut kept) = (Window::of(cells), 0, Some(Knockouts::default()));
         for block in blocks(cells.len(), CELLS_AT_ONCE) {
             window.reach(block.end)?;
-            count += self.within(setup, &window, block.clone())?.len();
+            let found = self.within(setup, &window, block.clone())?;
+            count += found.len();
             if count > most {
                 return Ok(true);
             }
+            kept = kept.filter(|kept| kept.bytes() + found.bytes() <= bytes);
+            if let Some(kept) = &mut kept {
+                kept.append(&found);
+            }
             window.release(block.end);
+        }
+        if let Some(kept) = kept {
+            *self = Self::Asked(kept);
         }
         Ok(false)
     }
@@ -65,7 +82,7 @@ impl<'a> Proposals<'a> {
     pub fn within(&self, setup: &Setup<'_>, window: &Window<'_>, cells: Range<usize>) -> Result<Knockouts> {
         let strategy = match self {
             Self::ByBlocks(strategy) => strategy,
-            Self::All(all) => {
+            Self::All(all) | Self::Asked(all) => {
                 let row = |cell: usize| all.cell.partition_point(|&c| c < cell as u64);
                 return Ok(all.select(row(cells.start)..row(cells.end)));
             }
@@ -151,7 +168,7 @@ fn all_rounds(shot: &Shot<'_>, strategy: &Strategy) -> Result<Knockouts> {
     let mut impacts = vec![];
     for round in 0.. {
         let next = shot.proposed(strategy, shot.cells, (round, &all, &impacts))?;
-        (0..next.len()).for_each(|i| all.push(next.cell[i], next.genes(i), next.levels(i)));
+        all.append(&next);
         if next.is_empty() || !shot.screen.knockouts.component.adaptive() {
             break;
         }
