@@ -13,11 +13,12 @@ config! {
     }
 }
 
-/// How a gene goes along with the lost one in wild-type cells: the score of gene j for the loss of gene g is −r, with r
-/// the Pearson correlation of x_j and x_g over the training cells, between −1 and 1. What goes up with g falls without it.
+/// How a gene goes along with the lost one in wild-type cells: the score of gene j for the loss of gene g is
+/// −r, with r the Pearson correlation of x_j and x_g over the training cells, between −1 and 1. What goes up
+/// with g falls without it.
 ///
-/// x = log(1 + 10,000 c / L), c a cell's count and L its library without g and without genes above a fifth of all counts.
-/// With `depth`, r is the partial correlation given d = log(1 + L):
+/// x = log(1 + 10,000 c / L), c a cell's count and L its library without g and without genes above a fifth of
+/// all counts. With `depth`, r is the partial correlation given d = log(1 + L):
 ///
 /// r = (s_jg − s_jd s_gd / s_dd) / √((s_jj − s_jd² / s_dd) (s_gg − s_gd² / s_dd)),
 ///

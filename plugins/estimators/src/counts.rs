@@ -1,9 +1,10 @@
-//! Counts of cells, and how deeply each cell was sequenced, measured by genes that are not themselves the library.
+//! Counts of cells, and how deeply each cell was sequenced, measured by genes that are not themselves the
+//! library.
 
 use lacuna_sdk::prelude::*;
 
-/// A gene with more than this share of all counts is left out of every library: where HBE1 is 44 % of the counts, a
-/// cell with more of it would seem to have less of everything else.
+/// A gene with more than this share of all counts is left out of every library: where HBE1 is 44 % of the
+/// counts, a cell with more of it would seem to have less of everything else.
 const DOMINANT: f64 = 0.2;
 /// What varies by less than this share of its squares does not vary but for rounding.
 pub const ROUNDING: f64 = 1e-10;

@@ -12,7 +12,8 @@ use lacuna_sdk::tracing;
 config! {
     /// Parameters of `covariance`.
     pub struct CovarianceConfig {
-        /// The number of principal components. Left out: as many of the first 10 as two halves of the cells agree on.
+        /// The number of principal components. Left out: as many of the first 10 as two halves of the cells
+        /// agree on.
         #[range(1..=500)]
         components: Option<usize> = None,
         /// The dispersion of counts: their variance is μ + μ² / theta.
@@ -25,20 +26,22 @@ config! {
 
 /// At most so many components are kept when their number is not given.
 const MOST_COMPONENTS: usize = 10;
-/// Two halves of the cells agree on k components if no direction in the space of the one has less of its squared length in
-/// that of the other.
+/// Two halves of the cells agree on k components if no direction in the space of the one has less of its
+/// squared length in that of the other.
 const AGREEMENT: f64 = 0.5;
 
-/// The covariance of a gene with the lost one in the space of the first k principal components: the score of gene j for
-/// the loss of gene g is −Σ_i a_ig a_ij / (n − 1), i = 1..k, which has no unit.
+/// The covariance of a gene with the lost one in the space of the first k principal components: the score of
+/// gene j for the loss of gene g is −Σ_i a_ig a_ij / (n − 1), i = 1..k, which has no unit.
 ///
-/// A = S Vᵀ, shape (k, genes), of the thin singular value decomposition U S Vᵀ of analytic Pearson residuals, shape
-/// (cells, genes): (c − μ) / √(μ + μ² / θ), clipped at ±√n, with μ = L Σc / ΣL, c the counts of a gene and L the libraries
-/// without genes above a fifth of all counts. With `depth`, what a regression on log(1 + L) explains of them is taken out.
-/// The residuals are shared by all targets, so that the target is in the libraries.
+/// A = S Vᵀ, shape (k, genes), of the thin singular value decomposition U S Vᵀ of analytic Pearson residuals,
+/// shape (cells, genes): (c − μ) / √(μ + μ² / θ), clipped at ±√n, with μ = L Σc / ΣL, c the counts of a gene
+/// and L the libraries without genes above a fifth of all counts. With `depth`, what a regression on log(1 +
+/// L) explains of them is taken out. The residuals are shared by all targets, so that the target is in the
+/// libraries.
 ///
-/// The number of components, if not given, is the largest k up to 10 of which the cells' two halves, drawn at random,
-/// agree: with the first k principal axes V and W of the halves, no eigenvalue of V Wᵀ W Vᵀ is below ½; 1 if there is none.
+/// The number of components, if not given, is the largest k up to 10 of which the cells' two halves, drawn at
+/// random, agree: with the first k principal axes V and W of the halves, no eigenvalue of V Wᵀ W Vᵀ is below
+/// ½; 1 if there is none.
 pub struct Covariance(CovarianceConfig);
 
 impl Component for Covariance {

@@ -55,8 +55,9 @@ fn gram(x: ArrayView2<'_, f64>, cx: &Context) -> Result<Array2<f64>> {
     Ok(Array2::from_shape_vec((n, n), gram)?)
 }
 
-/// Eigenvalues, descending, and eigenvectors as rows, of a symmetric matrix: Householder's reduction to three diagonals,
-/// then QL with implicit shifts (tred2 and tql2 of EISPACK, after Bowdler, Martin, Reinsch and Wilkinson 1968).
+/// Eigenvalues, descending, and eigenvectors as rows, of a symmetric matrix: Householder's reduction to three
+/// diagonals, then QL with implicit shifts (tred2 and tql2 of EISPACK, after Bowdler, Martin, Reinsch and
+/// Wilkinson 1968).
 pub fn eigen(matrix: &Array2<f64>, cx: &Context) -> Result<(Vec<f64>, Array2<f64>)> {
     let n = matrix.nrows();
     if n == 0 {

@@ -5,8 +5,8 @@ use lacuna_sdk::prelude::*;
 use lacuna_sdk::rand::RngExt;
 use lacuna_sdk::testing;
 
-/// Counts of cells of very different depth, of whose genes the first is in no cell, the second the same share of each,
-/// and the third follows the fourth.
+/// Counts of cells of very different depth, of whose genes the first is in no cell, the second the same share
+/// of each, and the third follows the fourth.
 pub fn random_cells(n: usize, genes: usize, seed: u64) -> OwnedCells {
     let mut stream = testing::context(seed).stream(0);
     let mut cells = OwnedCells::new((0..genes).map(|j| format!("g{j}")).collect());
@@ -37,8 +37,8 @@ fn singles(cells: &OwnedCells) -> KnockoutList {
     testing::population(&genes.iter().map(|gene| &gene[..]).collect::<Vec<_>>())
 }
 
-/// What holds for every estimator: finite scores, 0 for what is lost, nothing said by and about a silent gene, cells
-/// that are hardly any, and the same answers after saving and loading.
+/// What holds for every estimator: finite scores, 0 for what is lost, nothing said by and about a silent
+/// gene, cells that are hardly any, and the same answers after saving and loading.
 pub fn holds_for_an_estimator<M: Model>(model: &M) {
     assert_eq!(M::INFO.answers, Answers::GeneScores);
     let cells = random_cells(60, 12, 3);

@@ -4,8 +4,8 @@ use crate::counts::{Counts, ROUNDING, depth};
 use lacuna_sdk::ndarray::{Array2, Axis};
 use lacuna_sdk::prelude::*;
 
-/// Pearson residuals of counts, shape (cells, genes): r = (c − μ) / √(μ + μ² / θ) with μ = L Σc / ΣL, clipped at ±√n
-/// (Lause, Berens and Kobak 2021). 0 of a silent gene, and of a cell without counts.
+/// Pearson residuals of counts, shape (cells, genes): r = (c − μ) / √(μ + μ² / θ) with μ = L Σc / ΣL, clipped
+/// at ±√n (Lause, Berens and Kobak 2021). 0 of a silent gene, and of a cell without counts.
 pub fn pearson(counts: &Counts<'_>, theta: f64, cx: &Context) -> Result<Array2<f64>> {
     let n = counts.n_cells();
     let all: f64 = (0..n).map(|cell| counts.library(cell)).sum();
@@ -30,8 +30,8 @@ pub fn depths(counts: &Counts<'_>) -> Vec<f64> {
     (0..counts.n_cells()).map(|cell| depth(counts.library(cell))).collect()
 }
 
-/// What is left of each column after a regression on 1 and, if given, on a covariate such as the depth. A column of which
-/// only rounding is left becomes 0.
+/// What is left of each column after a regression on 1 and, if given, on a covariate such as the depth. A
+/// column of which only rounding is left becomes 0.
 pub fn take_out(columns: &mut Array2<f64>, covariate: Option<&[f64]>) {
     let before: Vec<f64> = columns.axis_iter(Axis(1)).map(|column| column.dot(&column)).collect();
     centre(columns);

@@ -35,21 +35,23 @@ config! {
 /// The penalties that are tried, in parts of the mean variance of a principal component: 10^(i/2).
 const PENALTIES: std::ops::RangeInclusive<i32> = -6..=6;
 
-/// Ridge regression of each gene's log expression on all other genes: the score of gene j for the loss of gene g is
-/// −w_gj m_g, the prediction with x_g = 0 less that with x_g as it is, on average over the training cells, in units of
-/// log(1 + 10,000 c / L); m_g is the mean of x_g.
+/// Ridge regression of each gene's log expression on all other genes: the score of gene j for the loss of
+/// gene g is −w_gj m_g, the prediction with x_g = 0 less that with x_g as it is, on average over the training
+/// cells, in units of log(1 + 10,000 c / L); m_g is the mean of x_g.
 ///
-/// Y, shape (n, genes), is log(1 + 10,000 c / L), c counts and L libraries without genes above a fifth of all counts; X is
-/// the same, or with `on = "presence"` 1 where c > 0 and 0 elsewhere. Of both are taken out their means and, with `depth`,
-/// what a regression on log(1 + L) explains: so the depth is a predictor without a penalty. All targets share X and L, so
-/// that the target is in the libraries. Then w_j = (X₋ⱼᵀ X₋ⱼ + λ)⁻¹ X₋ⱼᵀ y_j, without gene j among the predictors.
+/// Y, shape (n, genes), is log(1 + 10,000 c / L), c counts and L libraries without genes above a fifth of all
+/// counts; X is the same, or with `on = "presence"` 1 where c > 0 and 0 elsewhere. Of both are taken out
+/// their means and, with `depth`, what a regression on log(1 + L) explains: so the depth is a predictor
+/// without a penalty. All targets share X and L, so that the target is in the libraries. Then w_j = (X₋ⱼᵀ X₋ⱼ
+/// + λ)⁻¹ X₋ⱼᵀ y_j, without gene j among the predictors.
 ///
 /// With X = U S Vᵀ, A = S Vᵀ, T = Uᵀ Y and Q = (S² + λ)⁻¹ that is, for all j from one decomposition,
 ///
 /// w_gj = a_gᵀ Q t_j + a_gᵀ Q a_j c_j, where c_j = a_jᵀ Q t_j / (1 − a_jᵀ Q a_j).
 ///
-/// λ is the one of 13 from 10⁻³ to 10³ times the mean of S² with the least sum over genes of squared errors on the
-/// validation cells (of which their own means and depth are taken out), or of ‖y_j − X₋ⱼ w_j‖² / (n − degrees of freedom)².
+/// λ is the one of 13 from 10⁻³ to 10³ times the mean of S² with the least sum over genes of squared errors
+/// on the validation cells (of which their own means and depth are taken out), or of ‖y_j − X₋ⱼ w_j‖² / (n −
+/// degrees of freedom)².
 pub struct Ridge(RidgeConfig);
 
 impl Component for Ridge {

@@ -10,8 +10,9 @@ const MOST_GENES: usize = 10_000;
 pub const ESTIMATOR: ModelInfo =
     ModelInfo { answers: Answers::GeneScores, scale: Scale::Log1pCp10k, ..ModelInfo::PROFILES };
 
-/// The score of each gene for the loss of each gene: above 0 where it is expected to rise. A loss of several genes scores
-/// the sum of theirs; genes that are lost score 0. Scores are about the population: the same in every cell.
+/// The score of each gene for the loss of each gene: above 0 where it is expected to rise. A loss of several
+/// genes scores the sum of theirs; genes that are lost score 0. Scores are about the population: the same in
+/// every cell.
 #[derive(Debug, PartialEq)]
 pub struct Scores {
     genes: Vec<String>,
@@ -29,15 +30,15 @@ impl Scores {
         }
         if genes > MOST_GENES {
             return Err(Error::data(format!(
-                "expected at most {MOST_GENES} genes, since a score is kept for each pair of them, found {genes}; choose \
-                 genes in a step `prepare`: genes = {{ highly_variable = 2000 }}"
+                "expected at most {MOST_GENES} genes, since a score is kept for each pair of them, found {genes}; \
+                 choose genes in a step `prepare`: genes = {{ highly_variable = 2000 }}"
             )));
         }
         Ok(())
     }
 
-    /// Learns from cells: `write` fills the scores for the loss of one gene, shape (genes), on any thread. What is no
-    /// finite number scores 0, and so does the lost gene itself.
+    /// Learns from cells: `write` fills the scores for the loss of one gene, shape (genes), on any thread.
+    /// What is no finite number scores 0, and so does the lost gene itself.
     pub fn learn(cells: &Cells<'_>, cx: &Context, write: impl Fn(usize, &mut [f64]) + Sync) -> Result<Self> {
         Self::check(cells)?;
         let n = cells.n_genes();
@@ -55,6 +56,11 @@ impl Scores {
         });
         cx.check()?;
         Ok(Self { genes: cells.gene_names(), values: Array2::from_shape_vec((n, n), values)? })
+    }
+
+    /// The name of a gene.
+    pub fn name(&self, gene: u32) -> &str {
+        self.genes.get(gene as usize).map_or("", String::as_str)
     }
 
     /// The scores for the loss of a gene, shape (genes).
