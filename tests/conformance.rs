@@ -13,9 +13,14 @@ fn check(path: &Path, more: &[&str]) -> Output {
 #[test]
 fn all_first_party_plugins_pass() {
     let with = ["--with", "genes = { genes = [\"gene-0\", \"gene-5\"] }"];
-    for (plugin, more) in
-        [("metrics", &[][..]), ("knockouts", &with), ("baselines", &[]), ("mlp", &[]), ("grn", &[])]
-    {
+    for (plugin, more) in [
+        ("metrics", &[][..]),
+        ("knockouts", &with),
+        ("baselines", &[]),
+        ("estimators", &[]),
+        ("mlp", &[]),
+        ("grn", &[]),
+    ] {
         lacuna(&["plugin", "list"]).output().unwrap();
         let library =
             format!("{}lacuna_{plugin}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);

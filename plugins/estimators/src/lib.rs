@@ -1,0 +1,23 @@
+//! Simple estimators of what a knockout changes: how genes go together in wild-type cells, with the depth of
+//! sequencing taken out. One component, one file.
+
+mod correlation;
+mod counts;
+mod covariance;
+mod dose;
+mod eigen;
+#[cfg(test)]
+mod fixtures;
+mod matched;
+mod residuals;
+mod ridge;
+mod scores;
+
+use correlation::Correlation;
+use covariance::Covariance;
+use dose::Dose;
+use lacuna_sdk::prelude::*;
+use matched::Matched;
+use ridge::Ridge;
+
+plugin! { name: "estimators", models: [Correlation, Covariance, Dose, Matched, Ridge] }
