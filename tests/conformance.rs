@@ -13,9 +13,9 @@ fn check(path: &Path, more: &[&str]) -> Output {
 #[test]
 fn all_first_party_plugins_pass() {
     let with = ["--with", "genes = { genes = [\"gene-0\", \"gene-5\"] }"];
-    for (plugin, more) in
-        [("metrics", &[][..]), ("knockouts", &with), ("baselines", &[]), ("mlp", &[]), ("grn", &[])]
-    {
+    let plugins = ["metrics", "knockouts", "baselines", "mlp", "sparse", "grn"];
+    for plugin in plugins {
+        let more = if plugin == "knockouts" { &with[..] } else { &[] };
         lacuna(&["plugin", "list"]).output().unwrap();
         let library =
             format!("{}lacuna_{plugin}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
