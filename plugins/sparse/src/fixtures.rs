@@ -35,8 +35,8 @@ pub fn random_cells(n: usize, genes: usize, seed: u64) -> OwnedCells {
     cells
 }
 
-/// Cells in which gene j of 25 has the level 1 + the number of the expressed among the next three genes, times
-/// noise.
+/// Cells in which gene j of 25 has the level 1 + the number of the expressed among the next three genes,
+/// times noise.
 pub fn regulated_cells(n: usize, noise: f64, seed: u64) -> OwnedCells {
     let genes = 25;
     let mut stream = testing::context(seed).stream(0);
@@ -63,8 +63,8 @@ fn many_knockouts(cells: &Cells<'_>) -> KnockoutList {
     list
 }
 
-/// What holds for both models: closed rows, nothing outside what is left of the assemblage, a knockout is the cell
-/// without the gene to this difference, and the same bits after saving and loading.
+/// What holds for both models: closed rows, nothing outside what is left of the assemblage, a knockout is the
+/// cell without the gene to this difference, and the same bits after saving and loading.
 pub fn holds_for_a_model<M: Model>(model: &M, near: f32) {
     let (train, query) = (random_cells(60, 12, 1), random_cells(9, 12, 2));
     let view = query.to_view();

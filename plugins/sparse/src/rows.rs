@@ -111,8 +111,8 @@ impl Asked<'_> {
         })
     }
 
-    /// Writes the level of each gene that the cell still expresses, closed; what is below 0 counts as 0. Where all
-    /// of them are 0, as for genes that no training cell knows, they get equal shares.
+    /// Writes the level of each gene that the cell still expresses, closed; what is below 0 counts as 0.
+    /// Where all of them are 0, as for genes that no training cell knows, they get equal shares.
     pub fn write_closed(&self, row: &mut [f32], level: impl Fn(usize) -> f64) {
         let total: f64 = self.kept().map(|gene| level(gene).max(0.0)).sum();
         let even = 1.0 / self.kept().count().max(1) as f64;

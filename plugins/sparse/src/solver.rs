@@ -6,12 +6,12 @@
 //! minimise  1/n Σ_c ρ(y_c − b − Σ_i x_ci β_i) + λ Σ_i f_i |β_i|,   ρ(r) = r²/2 up to δ, δ|r| − δ²/2 beyond
 //! ```
 //!
-//! First all f are 1; each round of reweighting then sets f_i = e / (|β_i| + e), which all but frees the features
-//! that count of the penalty's pull towards 0 (Candès, Wakin and Boyd 2008). Each problem is solved by coordinate
-//! descent over a working set of features (Huber's loss has a curvature of at most 1, so that each step goes down),
-//! which grows by those whose gradient is beyond the penalty: of many features nearly all never enter it. These
-//! gradients are products of matrices, for a block of genes at once. The conditions of the optimum hold to
-//! [`TOLERANCE`] of the penalty.
+//! First all f are 1; each round of reweighting then sets f_i = e / (|β_i| + e), which all but frees the
+//! features that count of the penalty's pull towards 0 (Candès, Wakin and Boyd 2008). Each problem is solved
+//! by coordinate descent over a working set of features (Huber's loss has a curvature of at most 1, so that
+//! each step goes down), which grows by those whose gradient is beyond the penalty: of many features nearly
+//! all never enter it. These gradients are products of matrices, for a block of genes at once. The conditions
+//! of the optimum hold to [`TOLERANCE`] of the penalty.
 
 use crate::design::{Features, Target};
 use lacuna_sdk::ndarray::linalg::general_mat_mul;
@@ -19,7 +19,8 @@ use lacuna_sdk::ndarray::{Array2, ArrayView1};
 use lacuna_sdk::{prelude::*, tracing};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Genes whose gradients are one product of matrices: enough for its speed, few enough to give every thread some.
+/// Genes whose gradients are one product of matrices: enough for its speed, few enough to give every thread
+/// some.
 const BLOCK: usize = 32;
 /// How far a gradient may be from the conditions of the optimum, in parts of the penalty.
 pub const TOLERANCE: f64 = 1e-3;
@@ -27,7 +28,8 @@ pub const TOLERANCE: f64 = 1e-3;
 const MOST_SWEEPS: usize = 2000;
 /// Times that a working set may grow, of which a few are needed.
 const MOST_GROWTHS: usize = 100;
-/// How many features a working set may grow by at once, at least: once the strongest are in, many others need not be.
+/// How many features a working set may grow by at once, at least: once the strongest are in, many others need
+/// not be.
 const GROWTH: usize = 16;
 
 /// How all genes are regressed.
@@ -197,7 +199,8 @@ impl<'a> Fit<'a> {
         cells.for_each(|(&cell, r)| write(cell as usize, r.clamp(-delta, delta) / n));
     }
 
-    /// Takes in the features whose gradient is beyond the penalty, the strongest first; false if there are none.
+    /// Takes in the features whose gradient is beyond the penalty, the strongest first; false if there are
+    /// none.
     fn grow(&mut self, gradient: ArrayView1<'_, f32>, penalty: f64, regression: &Regression<'_>) -> bool {
         let enough = (penalty * (1.0 + TOLERANCE)) as f32;
         // Features come gene by gene, one kind after the other; of none of its own is a gene regressed on.

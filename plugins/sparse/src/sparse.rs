@@ -10,7 +10,8 @@ use lacuna_sdk::{prelude::*, tracing};
 const PENALTIES: [f64; 6] = [0.16, 0.08, 0.04, 0.02, 0.01, 0.005];
 /// Where there are no validation cells: best on the reference's synthetic cells.
 pub const PENALTY: f64 = 0.02;
-/// The e of reweighting: weights much larger than it, in standard deviations of the gene, are hardly penalised.
+/// The e of reweighting: weights much larger than it, in standard deviations of the gene, are hardly
+/// penalised.
 const SOFTNESS: f64 = 0.05;
 /// Genes on which the penalty is chosen: enough to tell the penalties apart.
 const CHOOSERS: usize = 128;
@@ -18,11 +19,12 @@ const CHOOSERS: usize = 128;
 config! {
     /// Parameters of `sparse`.
     pub struct SparseConfig {
-        /// The L1 penalty λ. Left out: the best of 0.16, 0.08, …, 0.005 on the validation cells, or 0.02 where there
-        /// are none.
+        /// The L1 penalty λ. Left out: the best of 0.16, 0.08, …, 0.005 on the validation cells, or 0.02
+        /// where there are none.
         #[range(above(0.0))]
         penalty: Option<f64> = None,
-        /// How far Huber's loss is a square, in standard deviations of the gene: residuals beyond pull no harder.
+        /// How far Huber's loss is a square, in standard deviations of the gene: residuals beyond pull no
+        /// harder.
         #[range(above(0.0))]
         delta: f64 = 1.0,
         /// Rounds of reweighting, after which the features that count are hardly drawn towards 0 any more.
@@ -33,9 +35,9 @@ config! {
     }
 }
 
-/// Sparse robust regression of each gene's level x_j = p_j·N on the assemblage z, over the training cells that
-/// express the gene (see the module `solver`): f_j(z) = a_j + Σ_i w_ij z_i. The answer is f, below 0 set to 0,
-/// restricted to the genes that the cell still expresses, closed.
+/// Sparse robust regression of each gene's level x_j = p_j·N on the assemblage z, over the training cells
+/// that express the gene (see the module `solver`): f_j(z) = a_j + Σ_i w_ij z_i. The answer is f, below 0 set
+/// to 0, restricted to the genes that the cell still expresses, closed.
 pub struct Sparse(pub SparseConfig);
 
 impl Component for Sparse {
@@ -83,8 +85,8 @@ impl Sparse {
         solve(&Regression { features: &features, targets: &targets, delta, reweight, softness: SOFTNESS })
     }
 
-    /// The penalty with the least Σ|f − x| over the validation cells, before closing, on [`CHOOSERS`] genes from all
-    /// ranks of abundance.
+    /// The penalty with the least Σ|f − x| over the validation cells, before closing, on [`CHOOSERS`] genes
+    /// from all ranks of abundance.
     fn choose(&self, train: &Cells<'_>, validation: &Cells<'_>, cx: &Context) -> Result<f64> {
         let held_out = Levels::of(&[validation]);
         let errors = self.regression(&Levels::of(&[train]), |regression| {
