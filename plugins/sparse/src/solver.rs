@@ -53,45 +53,36 @@ pub struct Line {
 }
 
 impl Regression<'_> {
-    /// The lines of these genes, for each of the penalties, which stand from the strongest on.
-    pub fn solve(&self, genes: &[usize], penalties: &[f64], cx: &Context) -> Result<Vec<Vec<Line>>> {
+    /// The lines of these genes.
+    pub fn solve(&self, genes: &[usize], penalty: f64, cx: &Context) -> Result<Vec<Line>> {
         let blocks: Vec<&[usize]> = genes.chunks(BLOCK).collect();
         let (done, unsettled) = (AtomicU64::new(0), AtomicU64::new(0));
         let solved = cx.parallel_map(blocks.len(), |i| {
-            let lines = self.solve_block(blocks[i], penalties, &unsettled, cx);
+            let lines = self.solve_block(blocks[i], penalty, &unsettled, cx);
             cx.progress(done.fetch_add(1, Ordering::Relaxed) + 1, blocks.len() as u64, "blocks of genes");
             lines
         });
-        let mut lines = vec![vec![]; penalties.len()];
-        for of_block in solved {
-            lines.iter_mut().zip(of_block?).for_each(|(all, some)| all.extend(some));
-        }
         match unsettled.into_inner() {
             0 => {}
             n => tracing::warn!("{n} regressions stopped short of their optimum, after {MOST_SWEEPS} sweeps"),
         }
-        Ok(lines)
+        Ok(solved.into_iter().collect::<Result<Vec<_>>>()?.concat())
     }
 
     fn solve_block(
         &self,
         genes: &[usize],
-        penalties: &[f64],
+        penalty: f64,
         unsettled: &AtomicU64,
         cx: &Context,
-    ) -> Result<Vec<Vec<Line>>> {
+    ) -> Result<Vec<Line>> {
         let mut fits: Vec<Fit<'_>> = genes.iter().map(|&gene| Fit::new(gene, &self.targets[gene])).collect();
-        let mut lines = vec![];
-        for &penalty in penalties {
+        self.settle(&mut fits, penalty, unsettled, cx)?;
+        for _ in 0..self.reweight {
+            fits.iter_mut().for_each(|fit| fit.reweight(self.softness));
             self.settle(&mut fits, penalty, unsettled, cx)?;
-            let mut last = fits.clone();
-            for _ in 0..self.reweight {
-                last.iter_mut().for_each(|fit| fit.reweight(self.softness));
-                self.settle(&mut last, penalty, unsettled, cx)?;
-            }
-            lines.push(last.iter().map(|fit| fit.line(self.features)).collect());
         }
-        Ok(lines)
+        Ok(fits.iter().map(|fit| fit.line(self.features)).collect())
     }
 
     /// Solves for this penalty, from what `fits` hold on.
@@ -121,7 +112,6 @@ impl Regression<'_> {
 }
 
 /// The regression of one gene, on its way.
-#[derive(Clone)]
 struct Fit<'a> {
     gene: usize,
     target: &'a Target,
@@ -132,7 +122,6 @@ struct Fit<'a> {
 }
 
 /// A feature in a working set, in the cells that express the gene.
-#[derive(Clone)]
 struct Column {
     feature: usize,
     /// Centred over these cells, so that no step moves the intercept.
@@ -361,10 +350,10 @@ mod tests {
             let regression =
                 Regression { features: &features, targets: &targets, delta, reweight: 0, softness: 0.05 };
             let genes: Vec<usize> = (0..14).collect();
-            let lines = regression.solve(&genes, &[4.0 * penalty, penalty], &testing::context(1)).unwrap();
+            let lines = regression.solve(&genes, penalty, &testing::context(1)).unwrap();
             for gene in (0..14).filter(|&gene| targets[gene].is_regressed()) {
                 let plain = plain(&features, &targets[gene], gene, delta);
-                let (b, beta) = standardised(&lines[1][gene], &features, &targets[gene]);
+                let (b, beta) = standardised(&lines[gene], &features, &targets[gene]);
                 let (shift, gradient) = plain.downhill(b, &beta);
                 assert!(shift.abs() < 2.0 * TOLERANCE * penalty);
                 for (g, beta) in gradient.iter().zip(&beta) {
@@ -388,7 +377,7 @@ mod tests {
         let solve = |reweight| {
             let regression =
                 Regression { features: &features, targets: &targets, delta: 1.0, reweight, softness: 0.05 };
-            regression.solve(&(0..12).collect::<Vec<_>>(), &[0.03], &testing::context(1)).unwrap().remove(0)
+            regression.solve(&(0..12).collect::<Vec<_>>(), 0.03, &testing::context(1)).unwrap()
         };
         let (first, second) = (solve(0), solve(1));
         for gene in (0..12).filter(|&gene| targets[gene].is_regressed()) {
@@ -404,24 +393,6 @@ mod tests {
     }
 
     #[test]
-    fn a_path_ends_where_a_single_penalty_does() {
-        let levels = levels(60, 14, 5);
-        let (targets, features) = (levels.targets(), features(&levels, None));
-        let regression =
-            Regression { features: &features, targets: &targets, delta: 1.0, reweight: 1, softness: 0.05 };
-        let genes: Vec<usize> = (0..14).collect();
-        let solve = |path: &[f64]| regression.solve(&genes, path, &testing::context(1)).unwrap();
-        let (path, alone) = (solve(&[0.2, 0.1, 0.02]), solve(&[0.02]));
-        for (one, other) in path[2].iter().zip(&alone[0]) {
-            assert!((one.intercept - other.intercept).abs() < 2e-2 * (1.0 + one.intercept.abs()));
-        }
-        assert!(
-            path[0].iter().map(|l| l.weights.len()).sum::<usize>()
-                < path[2].iter().map(|l| l.weights.len()).sum()
-        );
-    }
-
-    #[test]
     fn nothing_to_solve_is_no_panic() {
         for (n, genes) in [(1, 1), (1, 3), (2, 2), (20, 1)] {
             let levels = levels(n, genes, 6);
@@ -434,7 +405,7 @@ mod tests {
                 softness: 0.05,
             };
             let every: Vec<usize> = (0..genes).collect();
-            let lines = regression.solve(&every, &[0.02], &testing::context(1)).unwrap().remove(0);
+            let lines = regression.solve(&every, 0.02, &testing::context(1)).unwrap();
             assert!(lines.iter().all(|line| line.intercept.is_finite()));
         }
     }

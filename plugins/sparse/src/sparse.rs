@@ -68,8 +68,8 @@ impl Model for Sparse {
         let mut sets = vec![&training.cells];
         sets.extend(validation.filter(|_| self.0.refit));
         let every: Vec<usize> = (0..genes.len()).collect();
-        let solve = |design: &Regression<'_>| design.solve(&every, &[penalty], cx);
-        let lines = self.regression(&Levels::of(&sets), solve)?.concat();
+        let solve = |design: &Regression<'_>| design.solve(&every, penalty, cx);
+        let lines = self.regression(&Levels::of(&sets), solve)?;
         let fitted = Lines::new(genes, penalty, &lines);
         tracing::info!(penalty, "{:.1} weights a gene", fitted.weights.len() as f64 / every.len() as f64);
         Ok(fitted)
@@ -89,17 +89,29 @@ impl Sparse {
     /// from all ranks of abundance.
     fn choose(&self, train: &Cells<'_>, validation: &Cells<'_>, cx: &Context) -> Result<f64> {
         let held_out = Levels::of(&[validation]);
-        let errors = self.regression(&Levels::of(&[train]), |regression| {
+        let penalty = self.regression(&Levels::of(&[train]), |regression| {
             let genes = some_genes(regression.targets);
-            let paths = regression.solve(&genes, &PENALTIES, cx)?;
-            Ok::<_, Error>(paths.iter().map(|lines| absolute_error(&genes, lines, &held_out)).collect())
-        });
-        let errors: Vec<f64> = errors?;
-        // Of equals the strongest, which comes first.
-        let best = (0..errors.len()).min_by(|&a, &b| errors[a].total_cmp(&errors[b])).unwrap_or(0);
-        tracing::info!(penalty = PENALTIES[best], "chosen on {} cells", held_out.cells.len());
-        Ok(PENALTIES[best])
+            descend(&PENALTIES, |penalty| {
+                let lines = regression.solve(&genes, penalty, cx)?;
+                Ok(absolute_error(&genes, &lines, &held_out))
+            })
+        })?;
+        tracing::info!(penalty, "chosen on {} cells", held_out.cells.len());
+        Ok(penalty)
     }
+}
+
+/// The penalty before the error first rises: weaker ones take longest, and are not tried.
+pub fn descend(penalties: &[f64], error: impl Fn(f64) -> Result<f64>) -> Result<f64> {
+    let (mut best, mut least) = (penalties[0], error(penalties[0])?);
+    for &penalty in &penalties[1..] {
+        let next = error(penalty)?;
+        if next >= least {
+            break;
+        }
+        (best, least) = (penalty, next);
+    }
+    Ok(best)
 }
 
 /// At most [`CHOOSERS`] genes, evenly from the most to the least abundant.
@@ -218,6 +230,16 @@ mod tests {
                 assert!(if regulates { weight > 0.25 } else { weight.abs() < 0.25 }, "{i} on {j}: {weight}");
             }
         }
+    }
+
+    #[test]
+    fn the_descent_ends_where_the_error_rises() {
+        let fit = |penalty: f64| match penalty {
+            p if p < 0.1 => Err(Error::data("this takes too long")),
+            p => Ok((p - 2.0).abs()),
+        };
+        assert_eq!(descend(&[8.0, 4.0, 2.0, 1.0, 0.01], fit), Ok(2.0));
+        assert_eq!(descend(&[8.0], fit), Ok(8.0));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use crate::design::{Features, Levels};
 use crate::rows::{Asked, Genes};
 use crate::solver::{Line, Regression};
+use crate::sparse::descend;
 use crate::weights::Weights;
 use lacuna_sdk::ndarray::{Axis, concatenate};
 use lacuna_sdk::{prelude::*, tracing};
 
-/// What the penalty is chosen from, the strongest first. Each is fitted to all genes.
+/// What the penalty is chosen from, the strongest first, until the error rises. Each is fitted to all genes.
 const PENALTIES: [f64; 4] = [0.04, 0.02, 0.01, 0.005];
 /// Where there are no validation cells.
 const PENALTY: f64 = 0.02;
@@ -71,25 +72,28 @@ impl Model for SteadyState {
         let genes = Genes::of(&training.cells)?;
         let validation = training.validation.as_ref().filter(|cells| !cells.is_empty());
         validation.map_or(Ok(()), |cells| genes.check(cells))?;
-        let Some(validation) = validation else {
-            let penalty = self.0.penalty.unwrap_or(PENALTY);
-            return Ok(Dynamics::new(genes, self.solve(&[&training.cells], &[penalty], cx)?.remove(0)));
+        let penalty = match (self.0.penalty, validation) {
+            (Some(penalty), _) => penalty,
+            (None, Some(validation)) => self.choose(&training.cells, validation, cx)?,
+            (None, None) => PENALTY,
         };
-        let penalties = self.0.penalty.map_or(PENALTIES.to_vec(), |penalty| vec![penalty]);
-        let mut rates = self.solve(&[&training.cells], &penalties, cx)?;
-        let best = choose(&rates, validation, cx)?;
-        tracing::info!(penalty = penalties[best], "chosen on {} cells", validation.len());
-        let rates = match self.0.refit {
-            true => self.solve(&[&training.cells, validation], &penalties[best..=best], cx)?.remove(0),
-            false => rates.swap_remove(best),
-        };
-        Ok(Dynamics::new(genes, rates))
+        let mut sets = vec![&training.cells];
+        sets.extend(validation.filter(|_| self.0.refit));
+        Ok(Dynamics::new(genes, self.solve(&sets, penalty, cx)?))
     }
 }
 
 impl SteadyState {
-    /// The rates of all genes for each penalty.
-    fn solve(&self, sets: &[&Cells<'_>], penalties: &[f64], cx: &Context) -> Result<Vec<Rates>> {
+    fn choose(&self, train: &Cells<'_>, validation: &Cells<'_>, cx: &Context) -> Result<f64> {
+        let penalty = descend(&PENALTIES, |penalty| {
+            absolute_error(&self.solve(&[train], penalty, cx)?, validation, cx)
+        })?;
+        tracing::info!(penalty, "chosen on {} cells", validation.len());
+        Ok(penalty)
+    }
+
+    /// The rates of all genes.
+    fn solve(&self, sets: &[&Cells<'_>], penalty: f64, cx: &Context) -> Result<Rates> {
         let levels = Levels::of(sets);
         let (responses, z) = (levels.features(|x| response(x.into()) as f32), levels.assemblages());
         let features = concatenate(Axis(0), &[responses.view(), z.view()])?;
@@ -99,32 +103,23 @@ impl SteadyState {
             Regression { features: &features, targets: &targets, delta, reweight, softness: SOFTNESS };
         let every: Vec<usize> = (0..levels.genes).collect();
         let means: Vec<f32> = targets.iter().map(|target| target.mean as f32).collect();
-        let paths = regression.solve(&every, penalties, cx)?;
-        Ok(paths.iter().map(|lines| Rates::new(&self.0, means.clone(), lines)).collect())
+        let lines = regression.solve(&every, penalty, cx)?;
+        Ok(Rates::new(&self.0, means, &lines))
     }
 }
 
-/// The rates that predict the validation cells best, by Σ|q − p| of closed profiles.
-fn choose(rates: &[Rates], validation: &Cells<'_>, cx: &Context) -> Result<usize> {
-    if rates.len() < 2 {
-        return Ok(0);
-    }
-    let observed = Levels::of(&[validation]);
-    let errors = cx.parallel_map(rates.len(), |i| {
-        let mut error = 0.0;
-        for (cell, levels) in observed.cells.iter().enumerate() {
-            cx.check()?;
-            let state = rates[i].settle(&rates[i].start(validation.assemblage(cell)));
-            let total: f64 = state.iter().sum();
-            let closed = observed.genes as f64 / if total > 0.0 { total } else { 1.0 };
-            error +=
-                levels.iter().map(|&(j, x)| (state[j as usize] * closed - f64::from(x)).abs()).sum::<f64>();
-        }
-        Ok(error)
+/// Σ|q − x| of closed predictions of these cells, in the units of levels.
+fn absolute_error(rates: &Rates, cells: &Cells<'_>, cx: &Context) -> Result<f64> {
+    let observed = Levels::of(&[cells]);
+    let errors = cx.parallel_map(cells.len(), |cell| {
+        cx.check()?;
+        let state = rates.settle(&rates.start(cells.assemblage(cell)));
+        let total: f64 = state.iter().sum();
+        let closed = observed.genes as f64 / if total > 0.0 { total } else { 1.0 };
+        let error = |&(j, x): &(u32, f32)| (state[j as usize] * closed - f64::from(x)).abs();
+        Ok(observed.cells[cell].iter().map(error).sum())
     });
-    let errors = errors.into_iter().collect::<Result<Vec<f64>>>()?;
-    // Of equals the strongest penalty, which comes first.
-    Ok((0..errors.len()).min_by(|&a, &b| errors[a].total_cmp(&errors[b])).unwrap_or(0))
+    Ok(errors.into_iter().collect::<Result<Vec<f64>>>()?.iter().sum())
 }
 
 /// How a regulator of level x acts: half as much as at most where its level is the mean of all.
