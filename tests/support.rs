@@ -33,7 +33,7 @@ pub fn cargo_in(workspace: &Path, arguments: &[&str], target: &Path) -> Command 
 pub fn build_plugins() {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let names = ["grn", "mlp", "baselines", "estimators", "knockouts", "metrics"];
+        let names = ["grn", "mlp", "sparse", "baselines", "estimators", "knockouts", "metrics"];
         let packages: Vec<String> = names.iter().flat_map(|n| ["-p".into(), format!("lacuna-{n}")]).collect();
         let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
         succeed(cargo(&[&["build", "--quiet"], packages.as_slice()].concat()).output().unwrap());

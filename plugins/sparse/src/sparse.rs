@@ -1,0 +1,292 @@
+//! `sparse`
+
+use crate::design::{Features, Levels, Target};
+use crate::rows::{Asked, Genes};
+use crate::solver::{Line, Regression};
+use crate::weights::Weights;
+use lacuna_sdk::{prelude::*, tracing};
+
+/// What the penalty is chosen from, the strongest first.
+const PENALTIES: [f64; 6] = [0.16, 0.08, 0.04, 0.02, 0.01, 0.005];
+/// Where there are no validation cells: best on the reference's synthetic cells.
+pub const PENALTY: f64 = 0.02;
+/// The e of reweighting: weights much larger than it, in standard deviations of the gene, are hardly
+/// penalised.
+const SOFTNESS: f64 = 0.05;
+/// Genes on which the penalty is chosen: enough to tell the penalties apart.
+const CHOOSERS: usize = 128;
+
+config! {
+    /// Parameters of `sparse`.
+    pub struct SparseConfig {
+        /// The L1 penalty λ. Left out: the best of 0.16, 0.08, …, 0.005 on the validation cells, or 0.02
+        /// where there are none.
+        #[range(above(0.0))]
+        penalty: Option<f64> = None,
+        /// How far Huber's loss is a square, in standard deviations of the gene: residuals beyond pull no
+        /// harder.
+        #[range(above(0.0))]
+        delta: f64 = 1.0,
+        /// Rounds of reweighting, after which the features that count are hardly drawn towards 0 any more.
+        #[range(0..=10)]
+        reweight: usize = 1,
+        /// Learn from the validation cells too, once they have chosen the penalty.
+        refit: bool = true,
+    }
+}
+
+/// Sparse robust regression of each gene's level x_j = p_j·N on the assemblage z, over the training cells
+/// that express the gene (see the module `solver`): f_j(z) = a_j + Σ_i w_ij z_i. The answer is f, below 0 set
+/// to 0, restricted to the genes that the cell still expresses, closed.
+pub struct Sparse(pub SparseConfig);
+
+impl Component for Sparse {
+    const ID: &'static str = "sparse";
+    const DOC: &'static str = "Huber regression with an L1 penalty of each gene's share on the assemblage";
+    type Config = SparseConfig;
+    fn new(config: SparseConfig) -> Result<Self> {
+        Ok(Self(config))
+    }
+}
+
+impl Model for Sparse {
+    type Fitted = Lines;
+    const INFO: ModelInfo = ModelInfo {
+        source: "Huber 1964; lasso, Tibshirani 1996; reweighted, Candes, Wakin & Boyd 2008",
+        ..ModelInfo::PROFILES
+    };
+
+    fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Lines> {
+        let genes = Genes::of(&training.cells)?;
+        let validation = training.validation.as_ref().filter(|cells| !cells.is_empty());
+        validation.map_or(Ok(()), |cells| genes.check(cells))?;
+        let penalty = match (self.0.penalty, validation) {
+            (Some(penalty), _) => penalty,
+            (None, Some(validation)) => self.choose(&training.cells, validation, cx)?,
+            (None, None) => PENALTY,
+        };
+        let mut sets = vec![&training.cells];
+        sets.extend(validation.filter(|_| self.0.refit));
+        let every: Vec<usize> = (0..genes.len()).collect();
+        let solve = |design: &Regression<'_>| design.solve(&every, penalty, cx);
+        let lines = self.regression(&Levels::of(&sets), solve)?;
+        let fitted = Lines::new(genes, penalty, &lines);
+        tracing::info!(penalty, "{:.1} weights a gene", fitted.weights.len() as f64 / every.len() as f64);
+        Ok(fitted)
+    }
+}
+
+impl Sparse {
+    fn regression<T>(&self, levels: &Levels, solve: impl FnOnce(&Regression<'_>) -> T) -> T {
+        let SparseConfig { delta, reweight, .. } = self.0;
+        // Not scaled: a gene that nearly all cells express, or nearly none, has little to tell.
+        let features = Features::new(levels.assemblages(), None);
+        let targets = levels.targets();
+        solve(&Regression { features: &features, targets: &targets, delta, reweight, softness: SOFTNESS })
+    }
+
+    /// The penalty with the least Σ|f − x| over the validation cells, before closing, on [`CHOOSERS`] genes
+    /// from all ranks of abundance.
+    fn choose(&self, train: &Cells<'_>, validation: &Cells<'_>, cx: &Context) -> Result<f64> {
+        let held_out = Levels::of(&[validation]);
+        let penalty = self.regression(&Levels::of(&[train]), |regression| {
+            let genes = some_genes(regression.targets);
+            descend(&PENALTIES, |penalty| {
+                let lines = regression.solve(&genes, penalty, cx)?;
+                Ok(absolute_error(&genes, &lines, &held_out))
+            })
+        })?;
+        tracing::info!(penalty, "chosen on {} cells", held_out.cells.len());
+        Ok(penalty)
+    }
+}
+
+/// The penalty before the error first rises: weaker ones take longest, and are not tried.
+pub fn descend(penalties: &[f64], error: impl Fn(f64) -> Result<f64>) -> Result<f64> {
+    let (mut best, mut least) = (penalties[0], error(penalties[0])?);
+    for &penalty in &penalties[1..] {
+        let next = error(penalty)?;
+        if next >= least {
+            break;
+        }
+        (best, least) = (penalty, next);
+    }
+    Ok(best)
+}
+
+/// At most [`CHOOSERS`] genes, evenly from the most to the least abundant.
+fn some_genes(targets: &[Target]) -> Vec<usize> {
+    let total = |gene: usize| targets[gene].mean * targets[gene].cells.len() as f64;
+    let mut genes: Vec<usize> = (0..targets.len()).collect();
+    genes.sort_by(|&a, &b| total(b).total_cmp(&total(a)));
+    genes.into_iter().step_by(targets.len().div_ceil(CHOOSERS).max(1)).collect()
+}
+
+/// Σ|f − x| over these genes, in the cells that express them.
+fn absolute_error(genes: &[usize], lines: &[Line], levels: &Levels) -> f64 {
+    let mut expressed = vec![0.0; levels.genes];
+    let mut error = 0.0;
+    for cell in &levels.cells {
+        cell.iter().for_each(|&(gene, x)| expressed[gene as usize] = x);
+        for (&gene, line) in genes.iter().zip(lines).filter(|(gene, _)| expressed[**gene] > 0.0) {
+            let present = line.weights.iter().filter(|(i, _)| expressed[*i as usize] > 0.0);
+            let f = line.intercept + present.map(|(_, weight)| weight).sum::<f64>();
+            error += (f.max(0.0) - f64::from(expressed[gene])).abs();
+        }
+        cell.iter().for_each(|&(gene, _)| expressed[gene as usize] = 0.0);
+    }
+    error
+}
+
+/// The fitted regression, f(z) = intercept + z · weights.
+pub struct Lines {
+    genes: Genes,
+    penalty: f64,
+    intercepts: Vec<f32>,
+    /// Expressed genes × predicted genes: what is added where the gene of the row is expressed.
+    weights: Weights,
+}
+
+impl Lines {
+    fn new(genes: Genes, penalty: f64, lines: &[Line]) -> Self {
+        let narrow = |line: &Line| line.weights.iter().map(|&(i, weight)| (i, weight as f32)).collect();
+        let columns: Vec<Vec<(u32, f32)>> = lines.iter().map(narrow).collect();
+        let weights = Weights::from_columns(genes.len(), &columns);
+        Self { genes, penalty, intercepts: lines.iter().map(|line| line.intercept as f32).collect(), weights }
+    }
+
+    /// f of the cell before any knockout, for all genes.
+    fn base(&self, asked: &Asked<'_>) -> Vec<f64> {
+        let mut base: Vec<f64> = self.intercepts.iter().map(|&a| a.into()).collect();
+        asked.assemblage.iter().for_each(|&gene| self.add(&mut base, gene as usize, 1.0));
+        base
+    }
+
+    fn add(&self, levels: &mut [f64], gene: usize, times: f64) {
+        self.weights.row(gene).iter().for_each(|&(j, w)| levels[j as usize] += times * f64::from(w));
+    }
+}
+
+impl Fitted for Lines {
+    fn predict(&self, query: &Query<'_>, answer: &mut AnswerMut<'_>, cx: &Context) -> Result<()> {
+        let mut of_cell: Option<(usize, Vec<f64>)> = None;
+        let mut levels = vec![];
+        self.genes.answer(query, answer, cx, |asked, row| {
+            let known = of_cell.take().filter(|(cell, _)| *cell == asked.cell);
+            let (_, base) = of_cell.insert(known.unwrap_or_else(|| (asked.cell, self.base(asked))));
+            // A lost gene takes its row of weights away, always from the base, so that no rounding adds up.
+            levels.clone_from(base);
+            asked.lost_expressed().for_each(|gene| self.add(&mut levels, gene, -1.0));
+            asked.write_closed(row, |gene| levels[gene]);
+        })
+    }
+
+    fn save(&self) -> Result<Vec<u8>> {
+        let saved = self.genes.save().text("penalty", self.penalty.to_string());
+        let saved = saved.tensor("intercepts", &[self.genes.len()], &self.intercepts);
+        self.weights.save("weights", saved).to_bytes()
+    }
+
+    fn load(bytes: &[u8]) -> Result<Self> {
+        let saved = Saved::from_bytes(bytes)?;
+        let genes = Genes::load(&saved)?;
+        let penalty = saved.get_text("penalty")?.parse()?;
+        let intercepts = saved.get_tensor("intercepts", &[genes.len()])?.to_vec();
+        let weights = Weights::load("weights", &saved, genes.len())?;
+        Ok(Self { genes, penalty, intercepts, weights })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{ask, cells, fit, holds_for_a_model, knockouts, regulated_cells};
+    use lacuna_sdk::testing;
+
+    fn chosen(train: &OwnedCells, validation: &OwnedCells, config: SparseConfig) -> Lines {
+        let (train, validation) = (train.to_view(), validation.to_view());
+        let mut training = testing::training(Cells::from_view(&train));
+        training.validation = Some(Cells::from_view(&validation));
+        Sparse(config).fit(&training, &testing::context(1)).unwrap()
+    }
+
+    #[test]
+    fn holds_what_every_model_holds() {
+        holds_for_a_model(&Sparse(SparseConfig::default()), 1e-6);
+        holds_for_a_model(
+            &Sparse(SparseConfig { penalty: Some(1e-4), delta: 0.1, reweight: 3, refit: true }),
+            1e-6,
+        );
+    }
+
+    #[test]
+    fn regulators_are_found_and_other_genes_are_not() {
+        let fitted = fit(&Sparse(SparseConfig::default()), &regulated_cells(400, 0.1, 1)).unwrap();
+        for i in 0..25usize {
+            for j in (0..25usize).filter(|&j| j != i) {
+                let weight = fitted.weights.row(i).iter().find(|e| e.0 as usize == j).map_or(0.0, |e| e.1);
+                let regulates = (1..4).any(|d| (j + d) % 25 == i);
+                // Closing alone lets every gene take some of the others' shares.
+                assert!(if regulates { weight > 0.25 } else { weight.abs() < 0.25 }, "{i} on {j}: {weight}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_descent_ends_where_the_error_rises() {
+        let fit = |penalty: f64| match penalty {
+            p if p < 0.1 => Err(Error::data("this takes too long")),
+            p => Ok((p - 2.0).abs()),
+        };
+        assert_eq!(descend(&[8.0, 4.0, 2.0, 1.0, 0.01], fit), Ok(2.0));
+        assert_eq!(descend(&[8.0], fit), Ok(8.0));
+    }
+
+    #[test]
+    fn an_outlier_does_not_matter() {
+        let (mut one, mut other) = (regulated_cells(200, 0.0, 1), regulated_cells(200, 0.0, 1));
+        let mut outlier = vec![1.0; 25];
+        one.push("usual", &outlier);
+        outlier[3] = 1e6;
+        other.push("outlier", &outlier);
+        let config = || SparseConfig { delta: 0.1, ..SparseConfig::default() };
+        let (one, other) = (fit(&Sparse(config()), &one).unwrap(), fit(&Sparse(config()), &other).unwrap());
+        assert!(other.intercepts.iter().all(|a| a.abs() < 100.0));
+        assert!((one.intercepts[10] - other.intercepts[10]).abs() < 0.1);
+    }
+
+    #[test]
+    fn the_penalty_follows_the_noise() {
+        let of = |noise| {
+            let (train, held_out) = (regulated_cells(100, noise, 1), regulated_cells(50, noise, 2));
+            chosen(&train, &held_out, SparseConfig::default()).penalty
+        };
+        assert!(of(0.0) < of(0.95), "{} {}", of(0.0), of(0.95));
+        let (train, held_out) = (regulated_cells(100, 0.5, 1), regulated_cells(50, 0.5, 2));
+        let fixed = SparseConfig { penalty: Some(0.03), refit: false, ..SparseConfig::default() };
+        let alone = fit(&Sparse(fixed.clone()), &train).unwrap();
+        assert_eq!(chosen(&train, &held_out, fixed).save().unwrap(), alone.save().unwrap());
+    }
+
+    #[test]
+    fn genes_without_cells_or_variance_keep_their_mean() {
+        // Gene 0 is always a half, gene 1 is seen in one cell, gene 2 never.
+        let mut rows: Vec<&[f32]> = vec![&[1.0, 0.0, 0.0, 1.0]; 20];
+        rows.push(&[1.0, 1.0, 0.0, 0.0]);
+        let fitted = fit(&Sparse(SparseConfig::default()), &cells(&rows)).unwrap();
+        assert_eq!(fitted.intercepts, [2.0, 2.0, 0.0, 2.0]);
+        let query = cells(&[&[1.0, 1.0, 1.0, 0.0]]);
+        let rows = ask(&fitted, &query, &knockouts(&[(0, &[]), (0, &[0, 1])])).unwrap();
+        assert_eq!(rows, [[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);
+    }
+
+    #[test]
+    fn validation_cells_with_other_genes_are_an_error() {
+        let (train, other) = (cells(&[&[1.0, 2.0]]), cells(&[&[1.0, 2.0, 3.0]]));
+        let (train, other) = (train.to_view(), other.to_view());
+        let mut training = testing::training(Cells::from_view(&train));
+        training.validation = Some(Cells::from_view(&other));
+        let error = Sparse(SparseConfig::default()).fit(&training, &testing::context(1)).err();
+        assert_eq!(error, Some(Error::data("expected cells with the 2 genes of the fit, found 3 genes")));
+    }
+}
