@@ -64,6 +64,7 @@ mod knockouts;
 #[doc(hidden)]
 pub mod manifest;
 pub mod params;
+pub mod rows;
 #[doc(hidden)]
 pub mod runtime;
 mod saved;

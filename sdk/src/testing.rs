@@ -42,6 +42,7 @@ use lacuna_abi::{
     ErrorKind, HostApi, HostApi_TO, Job, PResult, PluginError, RArc, RResult, RStr, RString, TD_Opaque,
 };
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, aview1};
+use rand::RngExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -121,6 +122,50 @@ pub fn population(knockouts: &[&[u32]]) -> KnockoutList {
     let mut list = KnockoutList::new();
     knockouts.iter().for_each(|genes| list.push_population(genes));
     list
+}
+
+/// Knockouts of these genes in these cells.
+pub fn knockouts(rows: &[(usize, &[u32])]) -> KnockoutList {
+    let mut list = KnockoutList::new();
+    rows.iter().for_each(|(cell, genes)| list.push(*cell, genes));
+    list
+}
+
+/// Cells of whose genes each is expressed with its own probability, 0 for the first and 1 for the second, and
+/// of which the first expresses nothing.
+pub fn random_cells(n: usize, genes: usize, seed: u64) -> OwnedCells {
+    let mut stream = context(seed).stream(0);
+    let mut row = vec![0.0f32; genes];
+    let mut cells = OwnedCells::new((0..genes).map(|j| format!("g{j}")).collect());
+    for cell in 0..n {
+        for (j, value) in row.iter_mut().enumerate() {
+            let presence = [0.0, 1.0].get(j).copied().unwrap_or(j as f64 / genes as f64);
+            let expressed = cell > 0 && stream.random_bool(presence);
+            *value = if expressed { stream.random_range(0.1..2.0) } else { 0.0 };
+        }
+        cells.push(format!("c{cell}"), &row);
+    }
+    cells
+}
+
+/// Of cells of at least 5 genes: every one as it is, every single knockout of its genes, one of a silent gene, and a triple.
+pub fn many_knockouts(owned: &OwnedCells) -> KnockoutList {
+    let view = owned.to_view();
+    let cells = Cells::from_view(&view);
+    let mut list = KnockoutList::new();
+    for cell in 0..cells.len() {
+        list.push(cell, &[]);
+        cells.assemblage(cell).iter().for_each(|&gene| list.push(cell, &[gene]));
+        list.push(cell, &[0]);
+        list.push(cell, &[1, 3, 4]);
+    }
+    list
+}
+
+/// The answers of a fitted model, shape (genes) for each knockout; see [`predict`].
+pub fn answers<F: Fitted>(fitted: &F, query: &OwnedCells, knockouts: &KnockoutList) -> Result<Vec<Vec<f32>>> {
+    let values = predict(fitted, query, knockouts)?;
+    Ok(values.rows().into_iter().map(|row| row.to_vec()).collect())
 }
 
 /// Two profiles, shape (genes) each, to be compared; set other fields as you need them.

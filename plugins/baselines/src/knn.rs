@@ -1,8 +1,9 @@
 //! `knn`
 
+use crate::BASELINE;
 use crate::masked_mean::mean_where_expressed;
-use crate::rows::{Asked, BASELINE, Genes};
 use lacuna_sdk::prelude::*;
+use lacuna_sdk::rows::{Asked, Genes};
 
 config! {
     /// Parameters of `knn`.

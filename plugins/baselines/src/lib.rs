@@ -9,7 +9,6 @@ mod mean;
 mod no_change;
 mod null;
 mod ridge;
-mod rows;
 
 use knn::Knn;
 use lacuna_sdk::prelude::*;
@@ -18,5 +17,8 @@ use masked_mean::MaskedMean;
 use mean::Mean;
 use no_change::NoChange;
 use null::Null;
+
+/// What a baseline declares; each adds what it uses.
+const BASELINE: ModelInfo = ModelInfo { baseline: true, ..ModelInfo::PROFILES };
 
 plugin! { name: "baselines", models: [NoChange, Null, Mean, MaskedMean, Knn, Linear] }

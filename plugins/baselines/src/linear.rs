@@ -1,8 +1,9 @@
 //! `linear`
 
+use crate::BASELINE;
 use crate::ridge::{Design, Solution};
-use crate::rows::{Asked, BASELINE, Genes};
 use lacuna_sdk::ndarray::Array2;
+use lacuna_sdk::rows::{Asked, Genes};
 use lacuna_sdk::{prelude::*, tracing};
 use std::sync::atomic::{AtomicU64, Ordering};
 

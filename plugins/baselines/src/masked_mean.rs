@@ -1,7 +1,8 @@
 //! `masked-mean`
 
-use crate::rows::{BASELINE, Genes};
+use crate::BASELINE;
 use lacuna_sdk::prelude::*;
+use lacuna_sdk::rows::Genes;
 
 /// The mean share of each gene over the training cells that express it, restricted to the genes that the cell
 /// still expresses, closed: the fair no-skill predictor for a model that masks by the assemblage.
@@ -97,6 +98,7 @@ impl Fitted for MeanShares {
 mod tests {
     use super::*;
     use crate::fixtures::{cells, holds_for_a_baseline, knockouts, predict};
+    use lacuna_sdk::testing;
 
     #[test]
     fn holds_what_every_baseline_holds() {
@@ -123,5 +125,44 @@ mod tests {
         for (row, expected) in rows.iter().flatten().zip(expected.iter().flatten()) {
             assert!((row - expected).abs() < 1e-7, "{rows:?}");
         }
+    }
+
+    /// Answers of a model that needs nothing but what `rows` of the SDK gives.
+    fn ask(knocked: &[(usize, &[u32])]) -> Result<Vec<Vec<f32>>> {
+        predict(&MaskedMean, &cells(&[&[1.0, 1.0, 2.0]]), &cells(&[&[1.0, 1.0, 1.0]]), &knockouts(knocked))
+    }
+
+    #[test]
+    fn a_question_outside_the_cells_is_an_error_not_a_panic() {
+        let error = |message: &str| Err(Error::data(message));
+        assert_eq!(ask(&[(0, &[]), (1, &[])]), error("knockout 1: expected a cell below 1, found cell 1"));
+        assert_eq!(ask(&[(0, &[3])]), error("knockout 0: expected a gene below 3, found gene 3"));
+    }
+
+    #[test]
+    fn cells_with_other_genes_and_cells_without_expression_are_errors() {
+        let two = predict(&MaskedMean, &cells(&[&[1.0, 1.0]]), &cells(&[&[1.0; 3]]), &knockouts(&[]));
+        assert_eq!(two, Err(Error::data("expected cells with the 2 genes of the fit, found 3 genes")));
+        let silent = predict(&MaskedMean, &cells(&[&[0.0; 3]]), &cells(&[&[1.0; 3]]), &knockouts(&[]));
+        let message = "expected training cells that express genes, found none among 1";
+        assert_eq!(silent, Err(Error::data(message)));
+    }
+
+    #[test]
+    fn samples_are_equal_and_the_spread_has_no_value() {
+        let (train, query, list) =
+            (cells(&[&[1.0, 3.0]]), cells(&[&[1.0, 1.0]]), knockouts(&[(0, &[]), (0, &[1])]));
+        let (train, view) = (train.to_view(), query.to_view());
+        let cx = testing::context(1);
+        let fitted = MaskedMean.fit(&testing::training(Cells::from_view(&train)), &cx).unwrap();
+        let mut query = testing::query(Cells::from_view(&view), list.as_knockouts());
+        query.samples = 2;
+        let mut values = lacuna_sdk::ndarray::Array2::zeros((4, 2));
+        let mut spread = values.clone();
+        let mut answer = testing::answer(values.view_mut());
+        answer.spread = Some(spread.view_mut());
+        fitted.predict(&query, &mut answer, &cx).unwrap();
+        assert_eq!(values.into_raw_vec_and_offset().0, [0.25, 0.75, 0.25, 0.75, 1.0, 0.0, 1.0, 0.0]);
+        assert!(spread.iter().all(|s| s.is_nan()));
     }
 }

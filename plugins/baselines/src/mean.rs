@@ -1,7 +1,8 @@
 //! `mean`
 
-use crate::rows::{BASELINE, Genes, close};
+use crate::BASELINE;
 use lacuna_sdk::prelude::*;
+use lacuna_sdk::rows::{Genes, close};
 
 /// The mean profile of the training cells, the same for every cell, whatever it expresses; without the
 /// knocked-out genes, closed again. Training cells without any expression have no profile and do not count.

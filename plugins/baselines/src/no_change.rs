@@ -1,7 +1,8 @@
 //! `no-change`
 
-use crate::rows::{BASELINE, Genes};
+use crate::BASELINE;
 use lacuna_sdk::prelude::*;
+use lacuna_sdk::rows::Genes;
 
 /// The observed profile. A knocked-out gene falls silent and every other share stays as it was, so that the row
 /// is not closed: what is missing to 1 is the removed share, and it is all the impact that this baseline sees.

@@ -1,7 +1,8 @@
 //! `null`
 
-use crate::rows::{BASELINE, Genes, close};
+use crate::BASELINE;
 use lacuna_sdk::prelude::*;
+use lacuna_sdk::rows::{Genes, close};
 
 /// The null profile: the observed profile without the knocked-out genes, closed again; what a knockout without
 /// consequence would leave.

@@ -3,37 +3,8 @@
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::rand::RngExt;
 use lacuna_sdk::testing;
-pub use lacuna_sdk::testing::{cells, fit};
-
-/// Knockouts of these genes in these cells.
-pub fn knockouts(rows: &[(usize, &[u32])]) -> KnockoutList {
-    let mut list = KnockoutList::new();
-    rows.iter().for_each(|(cell, genes)| list.push(*cell, genes));
-    list
-}
-
-/// The answers of a fitted model.
-pub fn ask<F: Fitted>(fitted: &F, query: &OwnedCells, knockouts: &KnockoutList) -> Result<Vec<Vec<f32>>> {
-    let values = testing::predict(fitted, query, knockouts)?;
-    Ok(values.rows().into_iter().map(|row| row.to_vec()).collect())
-}
-
-/// Cells of whose genes each is expressed with its own probability, 0 for the first and 1 for the second, and
-/// of which the first expresses nothing.
-pub fn random_cells(n: usize, genes: usize, seed: u64) -> OwnedCells {
-    let mut stream = testing::context(seed).stream(0);
-    let mut row = vec![0.0f32; genes];
-    let mut cells = OwnedCells::new((0..genes).map(|j| format!("g{j}")).collect());
-    for cell in 0..n {
-        for (j, value) in row.iter_mut().enumerate() {
-            let presence = [0.0, 1.0].get(j).copied().unwrap_or(j as f64 / genes as f64);
-            let expressed = cell > 0 && stream.random_bool(presence);
-            *value = if expressed { stream.random_range(0.1..2.0) } else { 0.0 };
-        }
-        cells.push(format!("c{cell}"), &row);
-    }
-    cells
-}
+pub use lacuna_sdk::testing::{answers as ask, cells, fit, knockouts};
+use lacuna_sdk::testing::{many_knockouts, random_cells};
 
 /// Cells in which gene j of 25 has the level 1 + the number of the expressed among the next three genes,
 /// times noise.
@@ -51,25 +22,13 @@ pub fn regulated_cells(n: usize, noise: f64, seed: u64) -> OwnedCells {
     cells
 }
 
-/// Every cell as it is, every single knockout of its genes, one of a silent gene, and a triple.
-fn many_knockouts(cells: &Cells<'_>) -> KnockoutList {
-    let mut list = KnockoutList::new();
-    for cell in 0..cells.len() {
-        list.push(cell, &[]);
-        cells.assemblage(cell).iter().for_each(|&gene| list.push(cell, &[gene]));
-        list.push(cell, &[0]);
-        list.push(cell, &[1, 3, 4]);
-    }
-    list
-}
-
 /// What holds for both models: closed rows, nothing outside what is left of the assemblage, a knockout is the
 /// cell without the gene to this difference, and the same bits after saving and loading.
 pub fn holds_for_a_model<M: Model>(model: &M, near: f32) {
     let (train, query) = (random_cells(60, 12, 1), random_cells(9, 12, 2));
     let view = query.to_view();
     let cells = Cells::from_view(&view);
-    let list = many_knockouts(&cells);
+    let list = many_knockouts(&query);
     let fitted = fit(model, &train).unwrap();
     let answers = ask(&fitted, &query, &list).unwrap();
     for (knockout, row) in list.as_knockouts().iter().zip(&answers) {

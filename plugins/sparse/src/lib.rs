@@ -1,12 +1,12 @@
 //! Sparse robust regressions: each gene on the assemblage, and on the steady state that it leads to.
 //!
-//! `design` is what is regressed on what, `solver` finds the optimum, `weights` and `rows` are what the
-//! answers of both models need.
+//! `plan` is what is learned from, `design` what is regressed on what, `solver` finds the optimum, `weights` is what
+//! the answers of both models need.
 
 mod design;
 #[cfg(test)]
 mod fixtures;
-mod rows;
+mod plan;
 mod solver;
 mod sparse;
 mod steady_state;

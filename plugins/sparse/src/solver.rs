@@ -261,8 +261,8 @@ fn clamped_product(x: &[f32], r: &[f64], delta: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::design::Levels;
-    use crate::fixtures::random_cells;
     use lacuna_sdk::testing;
+    use lacuna_sdk::testing::random_cells;
 
     /// What the gradients and the solution look like in plain words: all sums over all cells and features.
     struct Plain {

@@ -1,15 +1,14 @@
 //! `sparse`
 
 use crate::design::{Features, Levels, Target};
-use crate::rows::{Asked, Genes};
+use crate::plan::{Plan, descend};
 use crate::solver::{Line, Regression};
 use crate::weights::Weights;
+use lacuna_sdk::rows::{Asked, Genes};
 use lacuna_sdk::{prelude::*, tracing};
 
 /// What the penalty is chosen from, the strongest first.
 const PENALTIES: [f64; 6] = [0.16, 0.08, 0.04, 0.02, 0.01, 0.005];
-/// Where there are no validation cells: best on the reference's synthetic cells.
-pub const PENALTY: f64 = 0.02;
 /// The e of reweighting: weights much larger than it, in standard deviations of the gene, are hardly
 /// penalised.
 const SOFTNESS: f64 = 0.05;
@@ -19,8 +18,8 @@ const CHOOSERS: usize = 128;
 config! {
     /// Parameters of `sparse`.
     pub struct SparseConfig {
-        /// The L1 penalty λ. Left out: the best of 0.16, 0.08, …, 0.005 on the validation cells, or 0.02
-        /// where there are none.
+        /// The L1 penalty λ. Left out: of 0.16, 0.08, …, 0.005, the one after which the error of the validation
+        /// cells rises; 0.02 where there are none.
         #[range(above(0.0))]
         penalty: Option<f64> = None,
         /// How far Huber's loss is a square, in standard deviations of the gene: residuals beyond pull no
@@ -57,16 +56,8 @@ impl Model for Sparse {
     };
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Lines> {
-        let genes = Genes::of(&training.cells)?;
-        let validation = training.validation.as_ref().filter(|cells| !cells.is_empty());
-        validation.map_or(Ok(()), |cells| genes.check(cells))?;
-        let penalty = match (self.0.penalty, validation) {
-            (Some(penalty), _) => penalty,
-            (None, Some(validation)) => self.choose(&training.cells, validation, cx)?,
-            (None, None) => PENALTY,
-        };
-        let mut sets = vec![&training.cells];
-        sets.extend(validation.filter(|_| self.0.refit));
+        let choose = |train: &Cells<'_>, validation: &Cells<'_>| self.choose(train, validation, cx);
+        let Plan { genes, penalty, sets } = Plan::of(training, self.0.penalty, self.0.refit, choose)?;
         let every: Vec<usize> = (0..genes.len()).collect();
         let solve = |design: &Regression<'_>| design.solve(&every, penalty, cx);
         let lines = self.regression(&Levels::of(&sets), solve)?;
@@ -99,19 +90,6 @@ impl Sparse {
         tracing::info!(penalty, "chosen on {} cells", held_out.cells.len());
         Ok(penalty)
     }
-}
-
-/// The penalty before the error first rises: weaker ones take longest, and are not tried.
-pub fn descend(penalties: &[f64], error: impl Fn(f64) -> Result<f64>) -> Result<f64> {
-    let (mut best, mut least) = (penalties[0], error(penalties[0])?);
-    for &penalty in &penalties[1..] {
-        let next = error(penalty)?;
-        if next >= least {
-            break;
-        }
-        (best, least) = (penalty, next);
-    }
-    Ok(best)
 }
 
 /// At most [`CHOOSERS`] genes, evenly from the most to the least abundant.
@@ -158,7 +136,7 @@ impl Lines {
     /// f of the cell before any knockout, for all genes.
     fn base(&self, asked: &Asked<'_>) -> Vec<f64> {
         let mut base: Vec<f64> = self.intercepts.iter().map(|&a| a.into()).collect();
-        asked.assemblage.iter().for_each(|&gene| self.add(&mut base, gene as usize, 1.0));
+        asked.assemblage().iter().for_each(|&gene| self.add(&mut base, gene as usize, 1.0));
         base
     }
 
@@ -176,8 +154,8 @@ impl Fitted for Lines {
             let (_, base) = of_cell.insert(known.unwrap_or_else(|| (asked.cell, self.base(asked))));
             // A lost gene takes its row of weights away, always from the base, so that no rounding adds up.
             levels.clone_from(base);
-            asked.lost_expressed().for_each(|gene| self.add(&mut levels, gene, -1.0));
-            asked.write_closed(row, |gene| levels[gene]);
+            asked.lost_expressed().for_each(|gene| self.add(&mut levels, gene as usize, -1.0));
+            asked.write_masked(row, |gene| levels[gene]);
         })
     }
 
@@ -233,16 +211,6 @@ mod tests {
     }
 
     #[test]
-    fn the_descent_ends_where_the_error_rises() {
-        let fit = |penalty: f64| match penalty {
-            p if p < 0.1 => Err(Error::data("this takes too long")),
-            p => Ok((p - 2.0).abs()),
-        };
-        assert_eq!(descend(&[8.0, 4.0, 2.0, 1.0, 0.01], fit), Ok(2.0));
-        assert_eq!(descend(&[8.0], fit), Ok(8.0));
-    }
-
-    #[test]
     fn an_outlier_does_not_matter() {
         let (mut one, mut other) = (regulated_cells(200, 0.0, 1), regulated_cells(200, 0.0, 1));
         let mut outlier = vec![1.0; 25];
@@ -288,5 +256,23 @@ mod tests {
         training.validation = Some(Cells::from_view(&other));
         let error = Sparse(SparseConfig::default()).fit(&training, &testing::context(1)).err();
         assert_eq!(error, Some(Error::data("expected cells with the 2 genes of the fit, found 3 genes")));
+    }
+
+    #[test]
+    fn a_question_outside_the_cells_is_an_error_not_a_panic() {
+        let one = cells(&[&[1.0, 1.0, 2.0]]);
+        let fitted = fit(&Sparse(SparseConfig::default()), &one).unwrap();
+        let error = |message: &str| Err(Error::data(message));
+        let ask_one = |list: &[(usize, &[u32])]| ask(&fitted, &one, &knockouts(list));
+        assert_eq!(
+            ask_one(&[(0, &[]), (1, &[])]),
+            error("knockout 1: expected a cell below 1, found cell 1")
+        );
+        assert_eq!(ask_one(&[(0, &[3])]), error("knockout 0: expected a gene below 3, found gene 3"));
+        let other = ask(&fitted, &cells(&[&[1.0]]), &knockouts(&[]));
+        assert_eq!(other, error("expected cells with the 3 genes of the fit, found 1 genes"));
+        let silent = fit(&Sparse(SparseConfig::default()), &cells(&[&[0.0; 3]]));
+        let message = "expected training cells that express genes, found none among 1";
+        assert_eq!(silent.err(), Some(Error::data(message)));
     }
 }

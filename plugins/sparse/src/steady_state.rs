@@ -1,17 +1,15 @@
 //! `steady-state`
 
 use crate::design::{Features, Levels};
-use crate::rows::{Asked, Genes};
+use crate::plan::{Plan, descend};
 use crate::solver::{Line, Regression};
-use crate::sparse::descend;
 use crate::weights::Weights;
 use lacuna_sdk::ndarray::{Axis, concatenate};
+use lacuna_sdk::rows::{Asked, Genes};
 use lacuna_sdk::{prelude::*, tracing};
 
 /// What the penalty is chosen from, the strongest first, until the error rises. Each is fitted to all genes.
 const PENALTIES: [f64; 4] = [0.04, 0.02, 0.01, 0.005];
-/// Where there are no validation cells.
-const PENALTY: f64 = 0.02;
 /// The e of reweighting.
 const SOFTNESS: f64 = 0.1;
 /// The standard deviation that features are scaled to: that of z where 4 in 5 cells express the gene, so that
@@ -24,8 +22,8 @@ const DAMPING: f64 = 0.6;
 config! {
     /// Parameters of `steady-state`.
     pub struct SteadyStateConfig {
-        /// The L1 penalty λ. Left out: the best of 0.04, 0.02, 0.01, 0.005 on the validation cells, or 0.02
-        /// where there are none.
+        /// The L1 penalty λ. Left out: of 0.04, 0.02, 0.01, 0.005, the one after which the error of the validation
+        /// cells rises; 0.02 where there are none.
         #[range(above(0.0))]
         penalty: Option<f64> = None,
         /// How far Huber's loss is a square, in standard deviations of the gene: residuals beyond pull no
@@ -69,16 +67,8 @@ impl Model for SteadyState {
     };
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Dynamics> {
-        let genes = Genes::of(&training.cells)?;
-        let validation = training.validation.as_ref().filter(|cells| !cells.is_empty());
-        validation.map_or(Ok(()), |cells| genes.check(cells))?;
-        let penalty = match (self.0.penalty, validation) {
-            (Some(penalty), _) => penalty,
-            (None, Some(validation)) => self.choose(&training.cells, validation, cx)?,
-            (None, None) => PENALTY,
-        };
-        let mut sets = vec![&training.cells];
-        sets.extend(validation.filter(|_| self.0.refit));
+        let choose = |train: &Cells<'_>, validation: &Cells<'_>| self.choose(train, validation, cx);
+        let Plan { genes, penalty, sets } = Plan::of(training, self.0.penalty, self.0.refit, choose)?;
         Ok(Dynamics::new(genes, self.solve(&sets, penalty, cx)?))
     }
 }
@@ -227,7 +217,7 @@ impl Dynamics {
     }
 
     fn base(&self, asked: &Asked<'_>) -> Base {
-        let start = self.rates.start(asked.assemblage);
+        let start = self.rates.start(asked.assemblage());
         let levels = self.rates.settle(&start);
         Base { cell: asked.cell, constants: start.constants, levels }
     }
@@ -236,7 +226,7 @@ impl Dynamics {
     fn knocked_out(&self, base: &Base, asked: &Asked<'_>) -> Vec<f64> {
         let (genes, levels) = (asked.kept().collect(), base.levels.clone());
         let mut start = Start { genes, levels, constants: base.constants.clone() };
-        for gene in asked.lost_expressed() {
+        for gene in asked.lost_expressed().map(|gene| gene as usize) {
             start.levels[gene] = 0.0;
             self.rates.add(&mut start.constants, gene, -1.0);
         }
@@ -252,7 +242,7 @@ impl Fitted for Dynamics {
             let base = of_cell.insert(known.unwrap_or_else(|| self.base(asked)));
             let changed = asked.lost_expressed().next().map(|_| self.knocked_out(base, asked));
             let levels = changed.as_ref().unwrap_or(&base.levels);
-            asked.write_closed(row, |gene| levels[gene]);
+            asked.write_masked(row, |gene| levels[gene]);
         })
     }
 

@@ -1,17 +1,17 @@
-//! What all baselines share: the genes that they were fitted to, the rows of an answer, and closing.
+//! For models that answer with a profile for each knockout in a cell, one after the other, and know no uncertainty: the
+//! genes of the fit, the rows of an answer, and closing.
 
-use lacuna_sdk::prelude::*;
+use crate::prelude::*;
 
-/// What a baseline declares; each adds what it uses.
-pub const BASELINE: ModelInfo = ModelInfo { baseline: true, ..ModelInfo::PROFILES };
-
-/// The genes that a baseline was fitted to.
+/// The genes that a model was fitted to.
 #[derive(Debug, PartialEq)]
 pub struct Genes(Vec<String>);
 
 /// One row that is asked for: a cell, and the genes that are knocked out in it.
 pub struct Asked<'a> {
+    /// The cells that are asked about.
     pub cells: Cells<'a>,
+    /// Which of them.
     pub cell: usize,
     /// Ascending; not necessarily expressed.
     pub lost: &'a [u32],
@@ -29,6 +29,7 @@ impl Genes {
     }
 
     /// Number of genes.
+    #[allow(clippy::len_without_is_empty)] // There is one at least.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -56,8 +57,8 @@ impl Genes {
         Err(Error::data(message))
     }
 
-    /// Lets `write` fill the row of each knockout, after checking it. These predictors know no uncertainty:
-    /// all samples of a row are equal, and its spread is NaN, no value.
+    /// Lets `write` fill the row of each knockout, after checking it; what it does not write is as the row before left it.
+    /// All samples of a row are equal, and its spread is NaN, no value.
     pub fn answer<'a>(
         &self,
         query: &Query<'a>,
@@ -76,7 +77,7 @@ impl Genes {
             let asked =
                 self.asked(query, &knockout).map_err(|e| Error::data(format!("knockout {i}: {e}")))?;
             write(&asked, &mut row);
-            let source = lacuna_sdk::ndarray::aview1(&row);
+            let source = crate::ndarray::aview1(&row);
             rows.by_ref().take(query.samples).for_each(|mut sample| sample.assign(&source));
         }
         Ok(())
@@ -117,6 +118,15 @@ impl<'a> Asked<'a> {
         lost.filter(|&gene| self.expresses(gene))
     }
 
+    /// The genes that the cell expresses after the knockout, ascending.
+    pub fn kept(&self) -> impl Iterator<Item = usize> {
+        let mut lost = self.lost.iter().peekable();
+        self.assemblage().iter().filter_map(move |gene| {
+            while lost.next_if(|lost| *lost < gene).is_some() {}
+            (lost.peek() != Some(&gene)).then_some(*gene as usize)
+        })
+    }
+
     /// Silences the lost genes.
     pub fn silence(&self, row: &mut [f32]) {
         self.lost.iter().for_each(|&gene| row[gene as usize] = 0.0);
@@ -150,46 +160,16 @@ pub fn close(row: &mut [f32], genes: impl Iterator<Item = usize> + Clone) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{cells, knockouts, predict};
-    use crate::masked_mean::MaskedMean;
-    use lacuna_sdk::testing;
-
-    /// Answers as `masked-mean`, which needs nothing but this module.
-    fn ask(knocked: &[(usize, &[u32])]) -> Result<Vec<Vec<f32>>> {
-        predict(&MaskedMean, &cells(&[&[1.0, 1.0, 2.0]]), &cells(&[&[1.0, 1.0, 1.0]]), &knockouts(knocked))
-    }
+    use crate::testing;
 
     #[test]
-    fn a_question_outside_the_cells_is_an_error_not_a_panic() {
-        let error = |message: &str| Err(Error::data(message));
-        assert_eq!(ask(&[(0, &[]), (1, &[])]), error("knockout 1: expected a cell below 1, found cell 1"));
-        assert_eq!(ask(&[(0, &[3])]), error("knockout 0: expected a gene below 3, found gene 3"));
-    }
-
-    #[test]
-    fn cells_with_other_genes_and_cells_without_expression_are_errors() {
-        let two = predict(&MaskedMean, &cells(&[&[1.0, 1.0]]), &cells(&[&[1.0; 3]]), &knockouts(&[]));
-        assert_eq!(two, Err(Error::data("expected cells with the 2 genes of the fit, found 3 genes")));
-        let silent = predict(&MaskedMean, &cells(&[&[0.0; 3]]), &cells(&[&[1.0; 3]]), &knockouts(&[]));
-        let message = "expected training cells that express genes, found none among 1";
-        assert_eq!(silent, Err(Error::data(message)));
-    }
-
-    #[test]
-    fn samples_are_equal_and_the_spread_has_no_value() {
-        let (train, query, list) =
-            (cells(&[&[1.0, 3.0]]), cells(&[&[1.0, 1.0]]), knockouts(&[(0, &[]), (0, &[1])]));
-        let (train, view) = (train.to_view(), query.to_view());
-        let cx = testing::context(1);
-        let fitted = MaskedMean.fit(&testing::training(Cells::from_view(&train)), &cx).unwrap();
-        let mut query = testing::query(Cells::from_view(&view), list.as_knockouts());
-        query.samples = 2;
-        let mut values = lacuna_sdk::ndarray::Array2::zeros((4, 2));
-        let mut spread = values.clone();
-        let mut answer = testing::answer(values.view_mut());
-        answer.spread = Some(spread.view_mut());
-        fitted.predict(&query, &mut answer, &cx).unwrap();
-        assert_eq!(values.into_raw_vec_and_offset().0, [0.25, 0.75, 0.25, 0.75, 1.0, 0.0, 1.0, 0.0]);
-        assert!(spread.iter().all(|s| s.is_nan()));
+    fn what_is_kept_is_the_assemblage_without_what_is_lost() {
+        let owned = testing::cells(&[&[0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]]);
+        let view = owned.to_view();
+        let cells = Cells::from_view(&view);
+        let kept = |lost: &[u32]| Asked { cells, cell: 0, lost }.kept().collect::<Vec<_>>();
+        assert_eq!(kept(&[]), [1, 3, 4, 7]);
+        assert_eq!(kept(&[0, 1, 1, 2, 4, 5, 9]), [3, 7]);
+        assert_eq!(kept(&[7]), [1, 3, 4]);
     }
 }
