@@ -21,4 +21,5 @@ mod plan;
 mod real_data;
 mod runs;
 mod structure;
+mod uncertainty;
 mod workers;

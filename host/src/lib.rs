@@ -8,4 +8,5 @@ pub mod number;
 pub mod pipeline;
 pub mod plugin;
 pub mod run;
+pub mod statistics;
 pub mod steps;

@@ -10,7 +10,7 @@ mod simulate;
 mod split;
 
 pub use evaluate::Evaluate;
-pub use fit::{Fit, FittedModel};
+pub use fit::{Fit, FittedModel, Variation};
 pub use prepare::Prepare;
 pub use read::Read;
 pub use report::{FILE as REPORT_FILE, Report};

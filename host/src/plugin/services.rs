@@ -28,6 +28,8 @@ pub struct Services {
     scratch_root: PathBuf,
     kept: Option<PathBuf>,
     warnings: Arc<Mutex<BTreeSet<String>>>,
+    /// Whether warnings and progress go nowhere.
+    quiet: bool,
 }
 
 impl Services {
@@ -40,12 +42,21 @@ impl Services {
         scratch_root: PathBuf,
     ) -> Self {
         let (scratch, warnings) = Default::default();
-        Self { step: step.into(), seed, cancelled, progress, scratch, scratch_root, kept: None, warnings }
+        let (step, kept, quiet) = (step.into(), None, false);
+        Self { step, seed, cancelled, progress, scratch, scratch_root, kept, warnings, quiet }
     }
 
     /// The same with this scratch folder, made when it is asked for; whoever calls this removes it.
     pub fn with_scratch(self, folder: PathBuf) -> Self {
         Self { kept: Some(folder), ..self }
+    }
+
+    /// Services for a part of the step's work that is done again with another seed: it keeps its own scratch, and neither
+    /// warns nor tells its progress.
+    pub fn of_refit(&self, seed: u64, name: &str) -> Self {
+        let kept = self.kept.as_ref().map(|folder| folder.join(name));
+        let (scratch, warnings) = Default::default();
+        Self { seed, kept, scratch, warnings, quiet: true, ..self.clone() }
     }
 
     /// The services as a plugin sees them.
@@ -60,11 +71,16 @@ impl Services {
 
     /// Says how far the work is.
     pub fn progress(&self, done: u64, total: u64, label: &str) {
-        self.progress.update(done, total, label);
+        if !self.quiet {
+            self.progress.update(done, total, label);
+        }
     }
 
     /// Warns, now and in the results.
     pub fn warn(&self, message: impl Into<String>) {
+        if self.quiet {
+            return;
+        }
         let message = message.into();
         let step = &*self.step;
         tracing::warn!(step, "{message}");
@@ -125,7 +141,7 @@ impl HostApi for Services {
     }
 
     fn progress(&self, done: u64, total: u64, label: RStr<'_>) {
-        self.progress.update(done, total, label.as_str());
+        self.progress(done, total, label.as_str());
     }
 
     fn is_cancelled(&self) -> bool {

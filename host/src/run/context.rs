@@ -49,6 +49,8 @@ pub struct StepCx<'a> {
     pub labels: &'a Labels,
     pub(super) choices: &'a Choices,
     pub(super) dir: &'a Path,
+    /// The folder when the step is finished.
+    pub(super) done: &'a Path,
     /// Logging, progress, cancellation.
     pub services: Services,
 }
@@ -113,6 +115,11 @@ impl StepCx<'_> {
     /// A file in the step's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Where a file will be when the step is finished.
+    pub fn done(&self, name: &str) -> PathBuf {
+        self.done.join(name)
     }
 
     /// Writes a file of the step whole or not at all.

@@ -252,7 +252,7 @@ impl Executor<'_> {
         let step = &self.plan.steps[number];
         self.unpublish()?;
         let part = dir.begin(&key)?;
-        let mut cx = self.context(step, labels, choices, &part);
+        let mut cx = self.context(step, labels, choices, (&part, &dir.done));
         // Where plugins keep what a killed run of the same step goes on from.
         let scratch = std::path::absolute(part.join(SCRATCH)).context("no current folder")?;
         cx.services = cx.services.with_scratch(scratch);
@@ -268,13 +268,13 @@ impl Executor<'_> {
         step: &'a Step,
         labels: &'a Labels,
         choices: &'a Choices,
-        dir: &'a Path,
+        (dir, done): (&'a Path, &'a Path),
     ) -> StepCx<'a> {
         let name = format!("{}{}", step.name, suffix(labels));
         let progress = self.options.console.step(&name);
         let scratch = self.dir.path().join("scratch");
         let services = Services::new(&name, step.seed, self.options.cancelled.clone(), progress, scratch);
-        StepCx { executor: self, step, labels, choices, dir, services }
+        StepCx { executor: self, step, labels, choices, dir, done, services }
     }
 
     /// The hash of everything that decides a member's output, threads not among it.
@@ -333,7 +333,7 @@ impl Executor<'_> {
         let scratch = tempfile::tempdir()?;
         let repeats = matches!(step.action, Action::Read(_) | Action::Prepare(_) | Action::Split(_));
         let dir = if repeats { scratch.path() } else { &instance.dir };
-        let cx = self.context(step, &instance.labels, &instance.choices, dir);
+        let cx = self.context(step, &instance.labels, &instance.choices, (dir, dir));
         let outputs = step.action.reload(&cx).with_context(|| format!("step `{}`", step.name))?;
         let outputs = Rc::new(outputs);
         self.values.borrow_mut().insert(at, outputs.clone());

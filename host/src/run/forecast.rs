@@ -308,7 +308,8 @@ impl<'p> Planner<'p> {
         let ended = limited(&self.options.cancelled, &halt, || {
             let work = dir.begin(&member.key)?;
             let (step, labels, choices) = (member.step, &member.labels, &part.choices);
-            let cx = StepCx { executor: &self.executor, step, labels, choices, dir: &work, services };
+            let (executor, done) = (&self.executor, dir.done.as_path());
+            let cx = StepCx { executor, step, labels, choices, dir: &work, done, services };
             let outputs = part.action.as_ref().unwrap_or(&step.action).run(&cx)?;
             Ok((conclude(cx, &outputs, &dir, member.key.clone())?, outputs))
         });

@@ -1,15 +1,26 @@
-//! A model's step: fits it to training cells.
+//! A model's step: fits it to training cells; and again, where its uncertainty is asked for.
 
-use crate::data::{CellSet, Cells};
+mod familiar;
+mod fitted;
+mod refits;
+mod variation;
+
+pub use fitted::FittedModel;
+pub use refits::Refits;
+pub use variation::Variation;
+
+use crate::data::Cells;
 use crate::pipeline::{Call, Input, Keys, PortType};
 use crate::plugin::{Fitted, Kind, Lesson, Model, Services, Training};
 use crate::run::{Outputs, StepCx, write_csv};
 use anyhow::{Context, Result, bail, ensure};
+use familiar::Familiar;
+use refits::Uncertainty;
 use serde_json::{Value as Json, json};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A model with its parameters and training cells.
+#[derive(Clone)]
 pub struct Fit {
     /// The model.
     pub call: Call,
@@ -17,26 +28,29 @@ pub struct Fit {
     pub train: Vec<Input>,
     /// Cells held out to choose the best state.
     pub validation: Vec<Input>,
-}
-
-/// A fitted model, or a simulator's truth.
-pub struct FittedModel {
-    /// The model.
-    pub fitted: Fitted,
-    /// The genes it was trained on; none for a truth, which finds genes by name itself.
-    pub genes: Option<Vec<String>>,
+    /// How many fits, which differ by their seed, answer together.
+    ensemble: u32,
+    /// The refits that say how far the fit is to be trusted.
+    uncertainty: Uncertainty,
 }
 
 const MODEL: &str = "model.safetensors";
 const ABOUT: &str = "model.json";
 
 impl Fit {
-    /// Keys: `train`, `validation`, `with`.
+    /// Keys: `train`, `validation`, `ensemble`, `uncertainty`, `with`.
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
         let train = keys.required_inputs("train", &[PortType::Cells], "the cells to learn from");
         let validation = keys.inputs("validation", &[PortType::Cells]);
+        let ensemble = keys.count("ensemble", 1).map_or(1, |n| n.min(refits::MOST) as u32);
+        let uncertainty = Uncertainty::read(keys);
         let call = keys.own_component(Kind::Model)?;
-        Some(Self { call, train, validation })
+        Some(Self { call, train, validation, ensemble, uncertainty })
+    }
+
+    /// The same of a model with other parameters.
+    pub fn with(&self, call: Call) -> Self {
+        Self { call, ..self.clone() }
     }
 
     /// See [`super::Action::inputs`].
@@ -46,7 +60,9 @@ impl Fit {
 
     /// See [`super::Action::spec`].
     pub fn spec(&self) -> Json {
-        self.call.describe()
+        json!({
+            "model": self.call.describe(), "ensemble": self.ensemble, "uncertainty": self.uncertainty.spec(),
+        })
     }
 
     /// See [`super::Action::calls`].
@@ -58,33 +74,63 @@ impl Fit {
         self.call.plugin.model(&self.call.component, &self.call.params_json(), services)
     }
 
-    /// Fits; writes the model and what it tells about itself.
+    /// Fits; writes the model, what it tells about itself, and its refits.
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
         let cells = (cx.cells("train")?, cx.optional_cells("validation")?);
-        let Learned { fitted, train, validation } = learn(&self.call, cells, &cx.services)?;
+        let lessons = Lessons::of(&self.call, cells, &cx.services)?;
+        let (train, validation) = (&lessons.train.cells, lessons.held.as_ref().map(|held| held.cells.len()));
+        // Written last: what a run that was killed among the refits has left.
+        let fitted = match cx.path(ABOUT).exists() {
+            true => self.load(cx)?,
+            false => self.fit(&lessons, cx)?,
+        };
+        let refits = self.refits(cx);
+        refits.fit(&lessons, cx)?;
+        let held = validation.map(|n| format!(", {n} held out")).unwrap_or_default();
+        let summary = json!({
+            "headline": format!("fitted to {} cells × {} genes{held}{}", train.len(), train.n_genes(), refits.in_words()),
+            "model": self.call.full_name(), "cells": train.len(), "genes": train.n_genes(),
+            "validation": validation, "refits": refits.counts(),
+        });
+        let others = refits.others(&cx.path(refits::FOLDER), &cx.services)?;
+        let (genes, familiar) = (Some(train.var.names.clone()), Some(Familiar::of(train)));
+        let model = FittedModel { fitted, others, genes, familiar, refits: Some(refits) };
+        Ok(Outputs { model: Some(Arc::new(model)), summary, ..Outputs::default() })
+    }
+
+    /// Fits the model; writes it, and what it tells about itself.
+    fn fit(&self, lessons: &Lessons, cx: &StepCx<'_>) -> Result<Fitted> {
+        let fitted = lessons.learn(&self.call, &cx.services)?;
         cx.write(MODEL, fitted.save(&cx.services)?.as_slice())?;
         for (name, table) in fitted.tables(&cx.services)? {
             cx.write(&format!("{name}.csv"), &write_csv(&table)?)?;
         }
-        let about = json!({ "component": self.call.describe(), "genes": train.var.names });
-        cx.write(ABOUT, &crate::run::json_bytes(&about)?)?;
-        let held = validation.map(|n| format!(", {n} held out")).unwrap_or_default();
-        let summary = json!({
-            "headline": format!("fitted to {} cells × {} genes{held}", train.len(), train.n_genes()),
-            "model": self.call.full_name(), "cells": train.len(), "genes": train.n_genes(),
-            "validation": validation,
+        let train = &lessons.train.cells;
+        let about = json!({
+            "component": self.call.describe(), "genes": train.var.names, "familiar": Familiar::of(train).to_json(),
         });
-        let model = FittedModel { fitted, genes: Some(train.var.names.clone()) };
-        Ok(Outputs { model: Some(Arc::new(model)), summary, ..Outputs::default() })
+        cx.write(ABOUT, &crate::run::json_bytes(&about)?)?;
+        Ok(fitted)
+    }
+
+    /// The fitted model, from its file.
+    fn load(&self, cx: &StepCx<'_>) -> Result<Fitted> {
+        self.model(&cx.services)?.load(&cx.services, &read(cx, MODEL)?)
+    }
+
+    /// Its refits, which lie in the step's folder once it is finished.
+    fn refits(&self, cx: &StepCx<'_>) -> Refits {
+        Refits::new(&self.call, self.ensemble, &self.uncertainty, (cx.done(refits::FOLDER), cx.step_seed()))
     }
 
     /// Loads the fitted model.
     pub fn reload(&self, cx: &StepCx<'_>) -> Result<Outputs> {
-        let read = |name: &str| std::fs::read(cx.path(name)).with_context(|| format!("cannot read {name}"));
-        let about: Json = serde_json::from_slice(&read(ABOUT)?)?;
+        let about: Json = serde_json::from_slice(&read(cx, ABOUT)?)?;
         let genes: Vec<String> = serde_json::from_value(about["genes"].clone())?;
-        let fitted = self.model(&cx.services)?.load(&cx.services, &read(MODEL)?)?;
-        let model = FittedModel { fitted, genes: Some(genes) };
+        let fitted = self.load(cx)?;
+        let (refits, familiar) = (self.refits(cx), Familiar::from_json(&about["familiar"]));
+        let others = refits.others(&cx.path(refits::FOLDER), &cx.services)?;
+        let model = FittedModel { fitted, others, genes: Some(genes), familiar, refits: Some(refits) };
         Ok(Outputs { model: Some(Arc::new(model)), ..Outputs::default() })
     }
 
@@ -95,27 +141,43 @@ impl Fit {
         validation: Option<Arc<Cells>>,
         services: &Services,
     ) -> Result<FittedModel> {
-        let Learned { fitted, train, .. } = learn(call, (train, validation), services)?;
-        Ok(FittedModel { fitted, genes: Some(train.var.names.clone()) })
+        let lessons = Lessons::of(call, (train, validation), services)?;
+        let genes = lessons.train.cells.var.names.clone();
+        Ok(FittedModel::of(lessons.learn(call, services)?, Some(genes)))
     }
 }
 
-/// A fitted model, the cells that it learned from, and how many were held out.
-struct Learned {
-    fitted: Fitted,
-    train: Arc<Cells>,
-    validation: Option<usize>,
+fn read(cx: &StepCx<'_>, name: &str) -> Result<Vec<u8>> {
+    std::fs::read(cx.path(name)).with_context(|| format!("cannot read {name}"))
 }
 
-/// Makes a model and fits it to what it may learn from some cells.
-fn learn(call: &Call, (train, held): (Arc<Cells>, Option<Arc<Cells>>), host: &Services) -> Result<Learned> {
-    let train = lesson(train, call, "training", host)?;
-    let held = held.map(|cells| lesson(cells, call, "validation", host)).transpose()?;
-    let training = Training { train: &train, validation: held.as_ref() };
-    check_genes(&training)?;
-    let model = call.plugin.model(&call.component, &call.params_json(), host)?;
-    let fitted = model.fit(host, &training)?;
-    Ok(Learned { fitted, validation: held.map(|held| held.cells.len()), train: train.cells })
+/// Training cells, and cells held out.
+type Split = (Arc<Cells>, Option<Arc<Cells>>);
+
+/// What a model learns from: training cells, and cells held out.
+pub struct Lessons {
+    train: Lesson,
+    held: Option<Lesson>,
+}
+
+impl Lessons {
+    /// What a model may learn from some cells.
+    fn of(call: &Call, (train, held): Split, host: &Services) -> Result<Self> {
+        let train = lesson(train, call, "training", host)?;
+        let held = held.map(|cells| lesson(cells, call, "validation", host)).transpose()?;
+        let same = |held: &Lesson| held.cells.var.names == train.cells.var.names;
+        ensure!(
+            held.as_ref().is_none_or(same),
+            "the validation cells have other genes than the training cells"
+        );
+        Ok(Self { train, held })
+    }
+
+    /// Makes a model and fits it.
+    fn learn(&self, call: &Call, host: &Services) -> Result<Fitted> {
+        let training = Training { train: &self.train, validation: self.held.as_ref() };
+        call.plugin.model(&call.component, &call.params_json(), host)?.fit(host, &training)
+    }
 }
 
 /// What a model may learn from these cells: one that learns from labels all of them, with the perturbation of each;
@@ -151,15 +213,6 @@ fn lesson(cells: Arc<Cells>, call: &Call, what: &str, host: &Services) -> Result
     Ok(lesson)
 }
 
-fn check_genes(training: &Training<'_>) -> Result<()> {
-    let same = |lesson: &Lesson| lesson.cells.var.names == training.train.cells.var.names;
-    ensure!(
-        training.validation.is_none_or(same),
-        "the validation cells have other genes than the training cells"
-    );
-    Ok(())
-}
-
 fn check_training(cells: &Cells, what: &str) -> Result<()> {
     ensure!(!cells.is_empty(), "there are no {what} cells");
     ensure!(cells.n_genes() > 0, "the {what} cells have no genes");
@@ -172,45 +225,4 @@ fn check_training(cells: &Cells, what: &str) -> Result<()> {
         );
     }
     Ok(())
-}
-
-impl FittedModel {
-    /// The cells with the model's genes, in the model's order. Genes that the cells lack are silent.
-    ///
-    /// # Errors
-    /// When the cells have less than half of the model's genes.
-    pub fn align(&self, cells: CellSet, services: &Services) -> Result<CellSet> {
-        let Some(genes) = self.genes.as_ref().filter(|genes| **genes != cells.var().names) else {
-            return Ok(cells);
-        };
-        let column: HashMap<&str, u32> =
-            genes.iter().enumerate().map(|(j, g)| (g.as_str(), j as u32)).collect();
-        let target: Vec<Option<u32>> =
-            cells.var().names.iter().map(|g| column.get(g.as_str()).copied()).collect();
-        let found = target.iter().flatten().count();
-        ensure!(
-            2 * found >= genes.len(),
-            "the cells have {found} of the {} genes that the model was trained on",
-            genes.len()
-        );
-        if found < genes.len() {
-            let missing = genes.len() - found;
-            services.warn(format!(
-                "{missing} of the model's {} genes are not in the cells: taken as silent",
-                genes.len()
-            ));
-        }
-        let mut source = vec![None; genes.len()];
-        target.iter().enumerate().for_each(|(j, t)| t.iter().for_each(|&t| source[t as usize] = Some(j)));
-        let var = cells.var().rows(genes.clone(), &source);
-        Ok(cells.place_genes(target, var))
-    }
-
-    /// The same of cells in memory.
-    ///
-    /// # Errors
-    /// As [`align`](Self::align).
-    pub fn align_held(&self, cells: Arc<Cells>, services: &Services) -> Result<Arc<Cells>> {
-        self.align(CellSet::Held(cells), services)?.load()
-    }
 }

@@ -6,6 +6,8 @@ mod impacts;
 mod pairs;
 mod population;
 mod ranking;
+mod refits;
+mod spread;
 mod strongest;
 mod summary;
 mod table;
@@ -27,6 +29,7 @@ use anyhow::{Result, bail, ensure};
 use genes::{GeneSummary, Subjects};
 use impacts::Proposals;
 use ranking::Ranked;
+use refits::Refitted;
 use serde_json::{Value as Json, json};
 use std::collections::HashSet;
 use strongest::Strongest;
@@ -191,8 +194,9 @@ impl Screen {
         if !of_cells || !by_blocks(&self.knockouts) {
             cells = CellSet::Held(cx.hold(&cells, "cells")?);
         }
+        let unlike = self.unlike(&model, &cells, &cx.services)?;
         if !of_cells {
-            return population::run(self, &model, &*cells.load()?, cx);
+            return population::run(self, &model, (&*cells.load()?, unlike), cx);
         }
         let (measures, strategy) = (self.measures(&cx.services)?, self.strategy(&cx.services)?);
         let setup = Setup { screen: self, model: &model, measures: &measures, host: &cx.services };
@@ -200,13 +204,19 @@ impl Screen {
         let mut proposals = Proposals::of(&setup, &cells, &strategy)?;
         let has_table = self.has_table(&mut proposals, &setup, &cells, cx.memory())?;
         let with_h5ad = self.with_h5ad(has_table, &subjects, cx)?;
-        let told = match has_table {
+        let mut told = match has_table {
             true => self.with_table(&setup, &proposals, &subjects, cx)?,
             false => self.without_table(&setup, &proposals, &subjects, cx)?,
         };
         if told.rows == 0 {
             cx.services.warn(format!("{} proposed no knockout in these cells", self.knockouts.full_name()));
         }
+        let (shown, described) = (self.shown(), setup.described());
+        let refitted = Refitted::of_cells(&setup, &proposals, &subjects, cx)?;
+        let groups = &subjects.groups.names;
+        let stability =
+            refits::judge(&mut told.genes, (&described, shown), groups, refitted.as_ref(), cells.n_genes());
+        refits::warn_of_ranking(&stability, &cx.services);
         cx.write("genes.csv", &genes::write_csv(&told.genes, cells.var())?)?;
         let chosen = self.effects_of(told.ranked, cells.var(), &cx.services)?;
         let asked = effects::Asked {
@@ -219,20 +229,46 @@ impl Screen {
         if with_h5ad {
             self.write_h5ad(&StoredTable::open(&cx.path(IMPACTS))?, &cells, cx)?;
         }
-        let (shown, described) = (self.shown(), setup.described());
         let summary = json!({
             "headline": format!("{} knockouts in {} cells", told.rows, cells.len()),
             "knockouts": told.rows, "cells": cells.len(), "genes": cells.n_genes(), "table": has_table,
             "model": model.fitted.name(), "impacts": described, "strategy": self.knockouts.full_name(),
             "anchor": self.anchor, "top": chosen.iter().map(|k| k.label.as_str()).collect::<Json>(),
-            "shown": described[shown],
+            "shown": described[shown], "stability": stability, "unlike": unlike,
             "keystones":
                 genes::keystones(&told.genes, &measures[shown].column, cells.var(), &self.effects.genes),
         });
         cx.write("screen.json", &json_bytes(&summary)?)?;
         // What a killed run would go on from is needed no more.
         summary::remove(&cx.path(SUMMARY))?;
+        summary::remove(&cx.path(refits::FOLDER))?;
         Ok(Outputs { summary, ..Outputs::default() })
+    }
+
+    /// The share of the cells that are unlike those that the model was trained on; warns when there are many, and of genes
+    /// that are asked for and that the training cells express nearly always or never.
+    fn unlike(&self, model: &FittedModel, cells: &CellSet, host: &Services) -> Result<Option<f64>> {
+        const MANY: f64 = 0.05;
+        const RARE: f32 = 0.02;
+        let Some(familiar) = &model.familiar else { return Ok(None) };
+        for &gene in &super::prepare::find_genes(cells.var(), &self.effects.genes, "effects")? {
+            let (name, presence) = (&cells.var().names[gene], familiar.presence()[gene]);
+            let seldom = if presence > 1.0 - RARE { "without" } else { "with" };
+            if !(RARE..=1.0 - RARE).contains(&presence) {
+                host.warn(format!(
+                    "{name} is expressed in {:.1} % of the training cells: the model has hardly seen a cell {seldom} it,                      and what it says of its loss is extrapolated",
+                    100.0 * presence
+                ));
+            }
+        }
+        let unlike = familiar.unlike(cells)?;
+        if unlike > MANY {
+            host.warn(format!(
+                "{:.0} % of the cells are unlike the training cells, of which 1 % are, by the genes that they express:                  impacts in them are extrapolated",
+                100.0 * unlike
+            ));
+        }
+        Ok(Some(unlike))
     }
 
     /// Whether the impacts of all knockouts are written: unless the pipeline says so, where they are not too many.

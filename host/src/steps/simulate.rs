@@ -60,7 +60,7 @@ impl Simulate {
             "edges": edges,
             "silent": silent_share(&made.cells),
         });
-        let truth = FittedModel { fitted: made.truth, genes: None };
+        let truth = FittedModel::of(made.truth, None);
         Ok(Outputs { summary, model: Some(Arc::new(truth)), ..Outputs::of_cells("cells", made.cells) })
     }
 
@@ -69,7 +69,7 @@ impl Simulate {
         let cells = h5ad::H5ad::open(&cx.path(CELLS))?.cells("X")?;
         let bytes = std::fs::read(cx.path(TRUTH)).with_context(|| format!("cannot read {TRUTH}"))?;
         let fitted = self.simulator(cx)?.load_truth(&cx.services, &bytes)?;
-        let truth = FittedModel { fitted, genes: None };
+        let truth = FittedModel::of(fitted, None);
         Ok(Outputs { model: Some(Arc::new(truth)), ..Outputs::of_cells("cells", cells) })
     }
 }

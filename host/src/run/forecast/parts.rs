@@ -33,8 +33,7 @@ impl Planner<'_> {
         let climbed = self.climb(member, (effort.least, effort.whole, effort.whole), &mut |_, units| {
             let mut call = fit.call.clone();
             call.params.values[&effort.name] = json!(units);
-            let changed = Fit { call, train: fit.train.clone(), validation: fit.validation.clone() };
-            Ok(Part { action: Some(Action::Fit(changed)), ..as_it_is(member) })
+            Ok(Part { action: Some(Action::Fit(fit.with(call))), ..as_it_is(member) })
         })?;
         let (units, of) = (effort.whole, effort.name.as_str());
         let whole = Whole { units, of, size: None, memory_grows: false, has: &|_| true };

@@ -10,6 +10,7 @@
 use crate::data::Cells;
 use crate::plugin::Services;
 use crate::run::Cancelled;
+use crate::statistics::adjusted;
 use crate::steps::screen::write_parquet;
 use anyhow::{Result, bail};
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
@@ -143,19 +144,6 @@ fn rank_sum((first, n): (&[f64], usize), (second, m): (&[f64], usize)) -> f64 {
     let variance = n * m / 12.0 * (all + 1.0 - ties / (all * (all - 1.0)));
     let excess = ranks - m * (all + 1.0) / 2.0;
     if variance > 0.0 { excess / variance.sqrt() } else { 0.0 }
-}
-
-/// Benjamini and Hochberg's adjusted p values: the smallest false discovery rate at which each is found.
-fn adjusted(p: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..p.len()).collect();
-    order.sort_by(|&a, &b| p[b].total_cmp(&p[a]));
-    let mut least = 1f64;
-    let mut adjusted = vec![0.0; p.len()];
-    for (larger, i) in order.into_iter().enumerate() {
-        least = least.min(p[i] * p.len() as f64 / (p.len() - larger) as f64);
-        adjusted[i] = least;
-    }
-    adjusted
 }
 
 fn table(

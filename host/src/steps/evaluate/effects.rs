@@ -208,7 +208,7 @@ impl Bout<'_> {
         let rows = start..(start + CELLS_AT_ONCE).min(self.cells.len());
         let mut sums = vec![0f64; some.len() * genes];
         let mut base = vec![0.0; rows.len() * genes];
-        model.fitted.predict(self.host, self.cells, &Knockouts::none_in(rows.clone()), &mut base)?;
+        model.predict(self.host, self.cells, &Knockouts::none_in(rows.clone()), &mut base)?;
         for (i, sum) in some.zip(sums.chunks_exact_mut(genes)) {
             let targets = (self.panel.targets.genes(i), self.panel.targets.levels(i));
             let mut query = Knockouts::default();
@@ -221,7 +221,7 @@ impl Bout<'_> {
                 }
             }
             let mut after = vec![0.0; query.len() * genes];
-            model.fitted.predict(self.host, self.cells, &query, &mut after)?;
+            model.predict(self.host, self.cells, &query, &mut after)?;
             for (&cell, after) in query.cell.iter().zip(after.chunks_exact_mut(genes)) {
                 let at = (cell as usize - rows.start) * genes;
                 let mut before = base[at..at + genes].to_vec();

@@ -69,7 +69,7 @@ fn predict_as_is(model: &FittedModel, cells: &Cells, host: &Services) -> Result<
     predicted.par_chunks_mut((CELLS_AT_ONCE * genes).max(1)).enumerate().try_for_each(|(block, out)| {
         let start = block * CELLS_AT_ONCE;
         let query = Knockouts::none_in(start..(start + CELLS_AT_ONCE).min(cells.len()));
-        model.fitted.predict(host, cells, &query, out)
+        model.predict(host, cells, &query, out)
     })?;
     Ok(predicted)
 }

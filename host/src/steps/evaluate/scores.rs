@@ -3,6 +3,7 @@
 use super::Judge;
 use crate::plugin::Services;
 use crate::run::{Cancelled, seeded_stream};
+use crate::statistics::{Z, student_quantile};
 use anyhow::Result;
 use lacuna_abi::MatRef;
 use rand::RngExt;
@@ -17,8 +18,6 @@ const RESAMPLES_FLATTENED: usize = 100;
 /// Predicted values that a metric is handed at once: of as many contenders as that is, so that it may look at the
 /// truth once for all of them.
 const VALUES_AT_ONCE: usize = 1 << 23;
-/// The normal distribution's 97.5 % quantile.
-const Z: f64 = 1.959_963_984_540_054;
 
 /// True and predicted values, cell by cell.
 #[derive(Default)]
@@ -234,24 +233,9 @@ fn mean_of_perturbations(units: Vec<f64>) -> Scored {
 fn student(units: &[f64]) -> (f64, f64) {
     let finite: Vec<f64> = units.iter().copied().filter(|s| s.is_finite()).collect();
     let n = finite.len() as f64;
-    let half = t_quantile(n - 1.0) * standard_deviation(&finite) / n.sqrt();
+    let half = student_quantile(n - 1.0) * standard_deviation(&finite) / n.sqrt();
     let mean = mean(finite.into_iter());
     (mean - half, mean + half)
-}
-
-/// The 97.5 % quantile of Student's t distribution, by its expansion about the normal one (Abramowitz & Stegun
-/// 26.7.5); within 0.3 % from 4 degrees of freedom on.
-fn t_quantile(freedom: f64) -> f64 {
-    let z = Z;
-    let terms = [
-        z,
-        (z.powi(3) + z) / 4.0,
-        (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0,
-        (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0,
-        (79.0 * z.powi(9) + 776.0 * z.powi(7) + 1482.0 * z.powi(5) - 1920.0 * z.powi(3) - 945.0 * z)
-            / 92160.0,
-    ];
-    terms.iter().rev().fold(0.0, |sum, term| sum / freedom + term)
 }
 
 /// Cells drawn with replacement. The same number gives the same cells for every contender, so differences pair.
@@ -559,9 +543,9 @@ mod tests {
     fn students_quantiles_are_those_of_the_tables() {
         for (freedom, expected) in [(4.0, 2.776), (6.0, 2.447), (9.0, 2.262), (29.0, 2.045), (1e6, 1.96)] {
             assert!(
-                (t_quantile(freedom) / expected - 1.0).abs() < 3e-3,
+                (student_quantile(freedom) / expected - 1.0).abs() < 3e-3,
                 "{freedom}: {}",
-                t_quantile(freedom)
+                student_quantile(freedom)
             );
         }
         let (low, high) = student(&[1.0, 2.0, 3.0, 4.0, 5.0, f64::NAN]);

@@ -2,7 +2,7 @@
 
 use super::charts;
 use crate::number;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::fmt::Write;
 
 /// All that a page tells.
@@ -151,8 +151,12 @@ impl Page {
             "mean impact over the cells that express the gene"
         };
         self.chart(charts::keystones(genes, what));
-        self.gene_table(genes);
+        let refitted = list(genes).iter().any(|g| g["refit_lower"].is_number() || g["p"].is_number());
+        self.gene_table(genes, refitted);
         self.always_on(genes);
+        if refitted {
+            self.stability(&summary["stability"]);
+        }
         if population {
             self.add("<p class=\"note\">The model answers for the population as a whole: there are no impacts in cells.</p>");
             return;
@@ -189,15 +193,19 @@ impl Page {
         let _ = write!(self.html, "<p>Knockouts with the highest mean impact: {}.</p>", top.join(", "));
     }
 
-    fn gene_table(&mut self, genes: &Json) {
+    fn gene_table(&mut self, genes: &Json, refitted: bool) {
         self.add(
             "<table><thead><tr><th>rank</th><th>gene</th><th>mean impact</th><th>95 % interval</th><th>cells</th>\
-             <th>presence</th><th>mean share</th></tr></thead><tbody>",
+             <th>presence</th><th>mean share</th>",
         );
+        if refitted {
+            self.add("<th>95 % by refits</th><th>p</th><th>FDR</th>");
+        }
+        self.add("</tr></thead><tbody>");
         for g in list(genes) {
             let _ = write!(
                 self.html,
-                "<tr><td>{}</td><td><b>{}</b></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                "<tr><td>{}</td><td><b>{}</b></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>",
                 g["rank"],
                 escape(g["gene"].as_str().unwrap_or_default()),
                 number(&g["impact"]),
@@ -206,8 +214,40 @@ impl Page {
                 percent(&g["presence"]),
                 percent(&g["mean_share"]),
             );
+            if refitted {
+                let ends = json!({ "lower": g["refit_lower"], "upper": g["refit_upper"] });
+                let (p, fdr) = (number(&g["p"]), number(&g["fdr"]));
+                let _ = write!(self.html, "<td>{}</td><td>{p}</td><td>{fdr}</td>", interval(&ends));
+            }
+            self.add("</tr>");
         }
         self.add("</tbody></table>");
+    }
+
+    /// How much of the ranking stays when the model is fitted again, beside rankings that need no model.
+    fn stability(&mut self, stability: &Json) {
+        self.add(
+            "<p class=\"note\">95 % by refits: what a fit to as many other cells would say, from fits to halves of the \
+             cells. p: how often fits in which the gene tells nothing of others say as much, of it and of genes that as \
+             many cells express; FDR by Benjamini and Hochberg over the genes.</p>",
+        );
+        let kinds = [
+            ("halves", "by fits to the two halves of the cells"),
+            ("seeds", "by two fits with other seeds"),
+            ("threshold", "with a gene expressed from 2 counts on"),
+            ("depth", "in the shallower and the deeper half of the cells"),
+            ("abundance", "by abundance alone"),
+            ("presence", "by the share of cells that express a gene alone"),
+        ];
+        let told = kinds.iter().filter(|(kind, _)| stability[*kind].is_number());
+        let rows: String = told
+            .map(|(kind, words)| format!("<tr><td>{words}</td><td>{}</td></tr>", percent(&stability[*kind])))
+            .collect();
+        let _ = write!(
+            self.html,
+            "<table><thead><tr><th>shared of the top {}</th><th></th></tr></thead><tbody>{rows}</tbody></table>",
+            stability["top"],
+        );
     }
 
     fn evaluation(&mut self, title: &str, summary: &Json) {

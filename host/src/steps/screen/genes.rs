@@ -11,21 +11,33 @@ use std::ops::Range;
 
 /// One gene in one group, by one metric.
 pub struct GeneSummary {
-    group: String,
-    metric: String,
-    gene: u32,
+    /// The group.
+    pub group: String,
+    /// The impact.
+    pub metric: String,
+    /// The gene that is knocked out.
+    pub gene: u32,
     /// Cells of the group that express the gene.
     cells: usize,
     /// Their share of the group.
-    presence: f64,
+    pub presence: f64,
     /// Mean share of the gene in these cells' profiles.
-    mean_share: f64,
-    mean: f64,
+    pub mean_share: f64,
+    /// Mean impact.
+    pub mean: f64,
     /// Normal 95 % interval of the mean over cells.
     interval: (f64, f64),
     /// Quantiles .05, .25, .5, .75, .95 over cells.
     quantiles: [f64; 5],
     rank: usize,
+    /// Ends of the 95 % interval of the mean by a further refit to as many other cells.
+    pub refit: (f64, f64),
+    /// How likely so strong a mean is without relations between genes.
+    pub p: f64,
+    /// The false discovery rate at which it is found.
+    pub fdr: f64,
+    /// The share of the genes that as many cells express whose mean is as strong.
+    pub matched: f64,
 }
 
 impl GeneSummary {
@@ -43,6 +55,10 @@ impl GeneSummary {
             interval: (f64::NAN, f64::NAN),
             quantiles: [f64::NAN; 5],
             rank: 0,
+            refit: (f64::NAN, f64::NAN),
+            p: f64::NAN,
+            fdr: f64::NAN,
+            matched: f64::NAN,
         }
     }
 
@@ -86,6 +102,18 @@ impl Groups {
         Ok(Self { of: Some(of.collect()), names: names.clone() })
     }
 
+    /// All cells, and of these the half with the smaller libraries and the other.
+    pub fn by_depth(library: &[f64]) -> Self {
+        let mut order: Vec<usize> = (0..library.len()).collect();
+        order.sort_by(|&a, &b| library[a].total_cmp(&library[b]).then(a.cmp(&b)));
+        let mut of = vec![None; library.len()];
+        order
+            .iter()
+            .enumerate()
+            .for_each(|(rank, &cell)| of[cell] = Some(1 + (2 * rank / library.len()) as u32));
+        Self { names: [ALL, "shallow", "deep"].map(String::from).to_vec(), of: Some(of) }
+    }
+
     /// The groups that a cell is in, by number: that of all cells, and its own.
     pub fn of_cell(&self, cell: usize) -> impl Iterator<Item = usize> + use<> {
         let own = self.of.as_ref().and_then(|of| of[cell]);
@@ -99,9 +127,15 @@ pub type Group = (String, Vec<bool>);
 /// All cells, then the groups of an annotation by name.
 pub fn groups_of(cells: &Cells, annotation: Option<&str>) -> Result<Vec<Group>> {
     let groups = Groups::of(&cells.obs, annotation)?;
-    let mut members = vec![vec![false; cells.len()]; groups.names.len()];
-    (0..cells.len()).for_each(|cell| groups.of_cell(cell).for_each(|group| members[group][cell] = true));
+    let members = members_of(&groups, cells.len());
     Ok(groups.names.into_iter().zip(members).collect())
+}
+
+/// Which of so many cells are in each group.
+pub fn members_of(groups: &Groups, cells: usize) -> Vec<Vec<bool>> {
+    let mut members = vec![vec![false; cells]; groups.names.len()];
+    (0..cells).for_each(|cell| groups.of_cell(cell).for_each(|group| members[group][cell] = true));
+    members
 }
 
 /// The cells of a screen, and what is known of them before any impact.
@@ -309,7 +343,7 @@ pub fn mean_interval(values: &[f64]) -> (f64, (f64, f64)) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let half = 1.959_963_984_540_054 * (variance / n).sqrt();
+    let half = crate::statistics::Z * (variance / n).sqrt();
     (mean, (mean - half, mean + half))
 }
 
@@ -345,6 +379,11 @@ pub fn write_csv(genes: &[GeneSummary], var: &Frame) -> Result<Vec<u8>> {
         "impact_q25",
         "impact_q75",
         "impact_q95",
+        "refit_lower",
+        "refit_upper",
+        "p",
+        "fdr",
+        "matched",
     ])?;
     let text = |x: f64| if x.is_finite() { x.to_string() } else { String::new() };
     for g in genes {
@@ -365,6 +404,11 @@ pub fn write_csv(genes: &[GeneSummary], var: &Frame) -> Result<Vec<u8>> {
             q25,
             q75,
             q95,
+            text(g.refit.0),
+            text(g.refit.1),
+            text(g.p),
+            text(g.fdr),
+            text(g.matched),
         ])?;
     }
     Ok(writer.into_inner()?)
@@ -384,7 +428,8 @@ pub fn keystones(genes: &[GeneSummary], metric: &str, var: &Frame, asked: &[Stri
             json!({
                 "gene": var.names[g.gene as usize], "rank": g.rank, "cells": g.cells, "presence": g.presence,
                 "asked": asked.contains(&var.names[g.gene as usize]), "mean_share": g.mean_share, "impact": number(g.mean), "lower": number(g.interval.0),
-                "upper": number(g.interval.1),
+                "upper": number(g.interval.1), "refit_lower": number(g.refit.0), "refit_upper": number(g.refit.1),
+                "p": number(g.p), "fdr": number(g.fdr), "matched": number(g.matched),
             })
         })
         .collect()

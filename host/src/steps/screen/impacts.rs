@@ -2,7 +2,7 @@
 
 use super::{Against, Measure, Setup, Shot};
 use crate::data::{CellSet, Knockouts, Window};
-use crate::plugin::Strategy;
+use crate::plugin::{Fitted, Strategy};
 use crate::run::{Cancelled, json_bytes};
 use anyhow::{Context, Result};
 use lacuna_abi::MatRef;
@@ -296,24 +296,49 @@ struct Buffers {
     observed: Vec<f32>,
 }
 
+/// The impacts of a task; of an ensemble the mean over its members.
 fn task_impacts(
     shot: &Shot<'_>,
     measure: &Measure,
     task: &Knockouts,
     buffers: &mut Buffers,
 ) -> Result<Vec<f32>> {
-    if let Some(impacts) = fused(shot, measure, task)? {
+    let mut of_member = |member: &Fitted| by_member(shot, member, measure, task, buffers);
+    if shot.model.others.is_empty() {
+        return of_member(&shot.model.fitted);
+    }
+    let (mut sums, mut members) = (vec![0f64; task.len()], 0f64);
+    for member in shot.model.members() {
+        sums.iter_mut().zip(of_member(member)?).for_each(|(sum, impact)| *sum += f64::from(impact));
+        members += 1.0;
+    }
+    Ok(sums.into_iter().map(|sum| (sum / members) as f32).collect())
+}
+
+fn by_member(
+    shot: &Shot<'_>,
+    member: &Fitted,
+    measure: &Measure,
+    task: &Knockouts,
+    buffers: &mut Buffers,
+) -> Result<Vec<f32>> {
+    if let Some(impacts) = fused(shot, member, measure, task)? {
         return Ok(impacts);
     }
     let mut impacts = Vec::with_capacity(task.len());
     for rows in tasks(task, rows_at_once(shot)) {
-        impacts.extend(generic(shot, measure, &task.select(rows), buffers)?);
+        impacts.extend(generic(shot, member, measure, (&task.select(rows), buffers))?);
     }
     Ok(impacts)
 }
 
 /// Predicts all profiles, and measures them.
-fn generic(shot: &Shot<'_>, measure: &Measure, task: &Knockouts, buffers: &mut Buffers) -> Result<Vec<f32>> {
+fn generic(
+    shot: &Shot<'_>,
+    member: &Fitted,
+    measure: &Measure,
+    (task, buffers): (&Knockouts, &mut Buffers),
+) -> Result<Vec<f32>> {
     let genes = shot.cells.n_genes();
     // Each cell as it is comes before its knockouts, so that the model sums up the cell once.
     let runs = task.by_cell();
@@ -323,7 +348,7 @@ fn generic(shot: &Shot<'_>, measure: &Measure, task: &Knockouts, buffers: &mut B
         rows.clone().for_each(|i| query.push(*cell as u64, task.genes(i), task.levels(i)));
     }
     buffers.predicted.resize(query.len() * genes, 0.0);
-    shot.model.fitted.predict(shot.host, shot.cells, &query, &mut buffers.predicted)?;
+    member.predict(shot.host, shot.cells, &query, &mut buffers.predicted)?;
     for buffer in [&mut buffers.after, &mut buffers.before, &mut buffers.observed] {
         buffer.clear();
     }
@@ -359,11 +384,11 @@ pub fn generic_only() -> bool {
 }
 
 /// The model's own way, if it has one for this formula.
-fn fused(shot: &Shot<'_>, measure: &Measure, task: &Knockouts) -> Result<Option<Vec<f32>>> {
+fn fused(shot: &Shot<'_>, member: &Fitted, measure: &Measure, task: &Knockouts) -> Result<Option<Vec<f32>>> {
     let Some(formula) = measure.fused_formula(shot) else { return Ok(None) };
     let mut impacts = vec![f32::NAN; task.len()];
     let how = (formula, measure.against.word(), shot.screen.anchor);
-    let offered = shot.model.fitted.screen(shot.host, shot.cells, task, how, &mut impacts)?;
+    let offered = member.screen(shot.host, shot.cells, task, how, &mut impacts)?;
     Ok(offered.then_some(impacts))
 }
 

@@ -3,9 +3,11 @@
 //! A knockout is then one row, whatever the number of cells, and what a cell expresses decides only which
 //! knockouts are proposed.
 
-use super::effects::{OF_PROFILES, OF_SCORES, Table, interval};
-use super::genes::{self, GeneSummary, Group};
+use super::effects::{OF_PROFILES, OF_SCORES, Refits, Table, interval};
+use super::genes::{self, GeneSummary, Group, Groups};
 use super::impacts::{make_null, push_before};
+use super::refits::{self, Cut, Means, Refitted};
+use super::spread::Spread;
 use super::table::{write_knockouts, write_parquet};
 use super::{EffectsOf, Measure, Screen, Shot};
 use crate::data::{Cells, Knockouts};
@@ -29,7 +31,12 @@ const CELLS_AT_ONCE: usize = 64;
 type Impacts = Vec<Vec<f32>>;
 
 /// Screens all groups; writes impacts of the whole population, what is told of genes, and effects.
-pub fn run(screen: &Screen, model: &FittedModel, cells: &Cells, cx: &StepCx<'_>) -> Result<Outputs> {
+pub fn run(
+    screen: &Screen,
+    model: &FittedModel,
+    (cells, unlike): (&Cells, Option<f64>),
+    cx: &StepCx<'_>,
+) -> Result<Outputs> {
     let measures = screen.measures(&cx.services)?;
     let whole = Shot { screen, model, cells, measures: &measures, host: &cx.services };
     let knockouts = proposed(&whole, &screen.strategy(&cx.services)?)?;
@@ -46,9 +53,13 @@ pub fn run(screen: &Screen, model: &FittedModel, cells: &Cells, cx: &StepCx<'_>)
         cx.services.progress(impacts.len() as u64, groups.len() as u64, "groups");
     }
     write_impacts(&whole, &knockouts, &impacts[0], &described, cx)?;
-    let summaries = summaries(&knockouts, cells, &groups, &impacts, &described);
+    let mut summaries = summaries(&knockouts, cells, &groups, &impacts, &described);
+    let refitted = refitted(&whole, &knockouts, &parts, cx)?;
+    let (shown, names) = (screen.shown(), groups.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    let (what, genes) = ((described.as_slice(), shown), cells.n_genes());
+    let stability = refits::judge(&mut summaries, what, &names, refitted.as_ref(), genes);
+    refits::warn_of_ranking(&stability, &cx.services);
     cx.write("genes.csv", &genes::write_csv(&summaries, &cells.var)?)?;
-    let shown = screen.shown();
     let ranked = (impacts[0][shown].as_slice(), lowest_first(&described[shown]));
     let chosen = strongest(screen, &knockouts, cells, ranked, &cx.services)?;
     write_effects(&whole, &knockouts.select(chosen.iter().copied()), (&groups, &parts), cx)?;
@@ -59,10 +70,50 @@ pub fn run(screen: &Screen, model: &FittedModel, cells: &Cells, cx: &StepCx<'_>)
         "knockouts": knockouts.len(), "cells": cells.len(), "genes": cells.n_genes(), "population": true,
         "model": model.fitted.name(), "impacts": described, "strategy": screen.knockouts.full_name(),
         "top": chosen.iter().map(label).collect::<Vec<_>>(), "shown": described[shown],
+        "stability": stability, "unlike": unlike,
         "keystones": genes::keystones(&summaries, column, &cells.var, &screen.effects.genes),
     });
     cx.write("screen.json", &json_bytes(&summary)?)?;
+    super::summary::remove(&cx.path(refits::FOLDER))?;
     Ok(Outputs { summary, ..Outputs::default() })
+}
+
+/// The screen by each refit of the model.
+fn refitted(
+    whole: &Shot<'_>,
+    knockouts: &Knockouts,
+    parts: &[Cells],
+    cx: &StepCx<'_>,
+) -> Result<Option<Refitted>> {
+    let by_depth = Groups::by_depth(&whole.cells.library);
+    let (genes, columns) = (whole.cells.n_genes(), describe(whole).len());
+    let empty =
+        |groups: usize| Means::unknown(columns, if groups == 0 { parts.len() } else { groups }, genes);
+    Refitted::gather(whole.model, empty, cx, |model, host, cut| {
+        let shot = Shot { model, host, ..*whole };
+        if cut == Cut::Groups {
+            return means(&shot, knockouts, parts);
+        }
+        let halves: Vec<Cells> = genes::members_of(&by_depth, whole.cells.len())
+            .iter()
+            .map(|member| members(whole.cells, member))
+            .collect();
+        means(&shot, knockouts, &halves)
+    })
+}
+
+/// The impacts of single knockouts on groups of cells.
+fn means(shot: &Shot<'_>, knockouts: &Knockouts, parts: &[Cells]) -> Result<Means> {
+    let mut means = Means::unknown(describe(shot).len(), parts.len(), shot.cells.n_genes());
+    for (group, cells) in parts.iter().enumerate() {
+        for (column, impacts) in of_group(&Shot { cells, ..*shot }, knockouts)?.into_iter().enumerate() {
+            let out = means.of_mut(column, group);
+            let singles =
+                impacts.into_iter().enumerate().filter_map(|(i, x)| Some((knockouts.single(i)?, x)));
+            singles.for_each(|(gene, impact)| out[gene as usize] = f64::from(impact));
+        }
+    }
+    Ok(means)
 }
 
 /// The different knockouts that a strategy proposes for the cells.
@@ -125,13 +176,13 @@ fn ask(model: &FittedModel, cells: &Cells, knockouts: &Knockouts, host: &Service
     let genes = cells.n_genes();
     if model.fitted.info().answers == Answers::GeneScores {
         let mut rows = vec![0.0; knockouts.len() * genes];
-        model.fitted.predict(host, cells, knockouts, &mut rows)?;
+        model.predict(host, cells, knockouts, &mut rows)?;
         return Ok(Answered { base: vec![], base_spread: vec![], rows, spread: vec![] });
     }
     let query = with_base(knockouts);
     let mut rows = vec![0.0; query.len() * genes];
     let mut spread = vec![f32::NAN; rows.len()];
-    model.fitted.predict_with_spread(host, cells, &query, (&mut rows, &mut spread))?;
+    model.predict_with_spread(host, cells, &query, (&mut rows, &mut spread))?;
     let (after, after_spread) = (rows.split_off(genes), spread.split_off(genes));
     Ok(Answered { base: rows, base_spread: spread, rows: after, spread: after_spread })
 }
@@ -166,7 +217,7 @@ pub fn effects(
     if (info.answers, info.scale) == (Answers::Means, Scale::Log1pCp10k) {
         let query = with_base(knockouts);
         let mut rows = vec![0.0; query.len() * cells.n_genes()];
-        model.fitted.logs(host, cells, &query, &mut rows)?;
+        model.logs(host, cells, &query, &mut rows)?;
         let after = rows.split_off(cells.n_genes());
         return Ok(Effects::Logs(rows, after));
     }
@@ -315,21 +366,49 @@ fn write_effects(
     cx: &StepCx<'_>,
 ) -> Result<()> {
     let scores = whole.model.fitted.info().answers == Answers::GeneScores;
+    let refits = Refits::of(whole.model);
+    let names = refits.names(if scores { OF_SCORES } else { OF_PROFILES });
     let (mut tables, detected) = (vec![], parts.iter().map(detection).collect::<Vec<_>>());
     for rows in blocks(knockouts.len()) {
         let block = knockouts.select(rows);
         for (((group, _), cells), detected) in groups.iter().zip(parts).zip(&detected) {
             let found = ask(whole.model, cells, &block, whole.host)?;
-            let mut table = Table::new(if scores { OF_SCORES } else { OF_PROFILES });
-            (0..block.len())
-                .for_each(|i| tell(&mut table, (group, &cells.var.names, detected), &block, i, &found));
+            let by_refit = refits.each(whole.host, |model, host| {
+                let found = ask(model, cells, &block, host)?;
+                Ok((0..block.len()).map(|i| found.effects(&block, i)).collect::<Vec<_>>())
+            })?;
+            let mut table = Table::new(&names);
+            for i in 0..block.len() {
+                let of_refits = by_refit.iter().map(|effects: &Vec<Vec<f64>>| effects[i].clone()).collect();
+                let spread = refits.spread(block.genes(i), &found.effects(&block, i), of_refits, detected);
+                tell(&mut table, (group, &cells.var.names, detected), &block, i, (&found, spread.as_ref()));
+            }
             tables.push(table.finish()?);
         }
     }
     if tables.is_empty() {
-        tables.push(Table::new(if scores { OF_SCORES } else { OF_PROFILES }).finish()?);
+        tables.push(Table::new(&names).finish()?);
     }
     write_parquet(&cx.path("effects.parquet"), &tables)
+}
+
+impl Answered {
+    /// The scores of knockout `i`, or the log2 fold changes, of all genes; NaN where there is none, and of the removed ones.
+    fn effects(&self, block: &Knockouts, i: usize) -> Vec<f64> {
+        let genes = self.rows.len() / block.len().max(1);
+        let row = &self.rows[i * genes..(i + 1) * genes];
+        let mut before = self.base.clone();
+        if !before.is_empty() {
+            make_null(&mut before, (block.genes(i), block.levels(i)));
+        }
+        let one = |j: usize| match before.get(j) {
+            _ if block.genes(i).contains(&(j as u32)) => f64::NAN,
+            None => f64::from(row[j]),
+            Some(&b) if b > 0.0 && row[j] > 0.0 => (f64::from(row[j]) / f64::from(b)).log2(),
+            Some(_) => f64::NAN,
+        };
+        (0..genes).map(one).collect()
+    }
 }
 
 /// The effects of knockout `i` on the genes that cells of the group express, but for the removed ones.
@@ -338,26 +417,26 @@ fn tell(
     (group, names, detected): (&str, &[String], &[f64]),
     block: &Knockouts,
     i: usize,
-    found: &Answered,
+    (found, spread): (&Answered, Option<&Spread>),
 ) {
     let (label, genes) = (block.label(i, names), names.len());
-    let mut before = found.base.clone();
+    let (effects, mut before) = (found.effects(block, i), found.base.clone());
     if !before.is_empty() {
         make_null(&mut before, (block.genes(i), block.levels(i)));
     }
     for j in (0..genes).filter(|j| detected[*j] > 0.0 && !block.genes(i).contains(&(*j as u32))) {
         let (after, detection) = (found.rows[i * genes + j], Some(detected[j]));
+        let spread = spread.map(|spread| (spread, j));
         if before.is_empty() {
-            table.push((&label, group), &names[j], &[Some(f64::from(after)), detection]);
+            table.push((&label, group), &names[j], &[Some(f64::from(after)), detection], spread);
             continue;
         }
-        let (b, a) = (f64::from(before[j]), f64::from(after));
-        let fold = (b > 0.0 && a > 0.0).then(|| (a / b).log2());
+        let fold = Some(effects[j]).filter(|fold| fold.is_finite());
         let errors = [found.base_spread[j], found.spread[i * genes + j]].map(f64::from);
         let error = errors[0].hypot(errors[1]) / std::f64::consts::LN_2;
-        let ends = fold.filter(|_| error.is_finite()).map(|fold| interval((fold, error)));
-        let (low, high) = ends.unzip();
-        table.push((&label, group), &names[j], &[Some(b), Some(a), fold, low, high, detection]);
+        let (low, high) = fold.filter(|_| error.is_finite()).map(|fold| interval((fold, error))).unzip();
+        let (b, a) = (Some(f64::from(before[j])), Some(f64::from(after)));
+        table.push((&label, group), &names[j], &[b, a, fold, low, high, detection], spread);
     }
 }
 
