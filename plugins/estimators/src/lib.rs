@@ -9,6 +9,7 @@ mod eigen;
 #[cfg(test)]
 mod fixtures;
 mod matched;
+mod pc_network;
 mod residuals;
 mod ridge;
 mod scores;
@@ -18,6 +19,7 @@ use covariance::Covariance;
 use dose::Dose;
 use lacuna_sdk::prelude::*;
 use matched::Matched;
+use pc_network::PcNetwork;
 use ridge::Ridge;
 
-plugin! { name: "estimators", models: [Correlation, Covariance, Dose, Matched, Ridge] }
+plugin! { name: "estimators", models: [Correlation, Covariance, Dose, Matched, PcNetwork, Ridge] }
