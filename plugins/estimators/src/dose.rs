@@ -1,6 +1,6 @@
 //! `dose`
 
-use crate::counts::{Counts, log_cp10k};
+use crate::counts::{Counts, DOMINANT, log_cp10k};
 use crate::scores::{ESTIMATOR, Scores};
 use lacuna_sdk::prelude::*;
 
@@ -11,12 +11,15 @@ config! {
         /// draw the slope of a gene of few counts to 0, and keep it finite.
         #[range(above(0.0))]
         pseudo_counts: f64 = 1.0,
+        /// A gene above this share of all counts is left out of the libraries; 1 leaves none out.
+        #[range(0.0..=1.0)]
+        dominant: f64 = DOMINANT,
     }
 }
 
 /// Poisson regression of a gene's counts on the dose of the lost gene: c_j ~ exp(a + b x_g) L, over the
 /// training cells, with x_g = log(1 + 10,000 c_g / L) and L a cell's library without g and without genes
-/// above a fifth of all counts, so that depth is an offset. The score of gene j for the loss of gene g is the
+/// above a share of `dominant` of all counts, so that depth is an offset. The score of gene j for the loss of gene g is the
 /// logarithm of its fold change over all cells,
 ///
 /// log(Σ L / Σ L exp(b x_g)), natural, from x_g = 0 in every cell against x_g as it is.
@@ -47,7 +50,7 @@ impl Model for Dose {
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Scores> {
         Scores::check(&training.cells)?;
-        let counts = Counts::of(&training.cells);
+        let counts = Counts::of(&training.cells, self.0.dominant);
         Scores::learn(&training.cells, cx, |target, row| {
             let doses = doses(&counts, target);
             let Some(tilts) = Tilts::of(&doses) else { return };
@@ -164,7 +167,7 @@ mod tests {
     use crate::fixtures::{holds_for_an_estimator, random_cells, scores};
 
     fn model(pseudo_counts: f64) -> Dose {
-        Dose(DoseConfig { pseudo_counts })
+        Dose(DoseConfig { pseudo_counts, ..DoseConfig::default() })
     }
 
     #[test]
@@ -197,7 +200,7 @@ mod tests {
             let owned = random_cells(50, 9, seed);
             let found = scores(&model(pseudo), &owned);
             let view = owned.to_view();
-            let counts = Counts::of(&Cells::from_view(&view));
+            let counts = Counts::of(&Cells::from_view(&view), DOMINANT);
             for (g, j) in (2..9usize).flat_map(|g| (1..9usize).map(move |j| (g, j))).filter(|(g, j)| g != j) {
                 let doses = doses(&counts, g);
                 let all: f64 = doses.iter().map(|cell| cell.library).sum();

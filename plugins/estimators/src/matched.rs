@@ -1,6 +1,6 @@
 //! `matched`
 
-use crate::counts::{Counts, depth, log_cp10k};
+use crate::counts::{Counts, DOMINANT, depth, log_cp10k};
 use crate::eigen::Svd;
 use crate::residuals::{depths, pearson, take_out};
 use crate::scores::{ESTIMATOR, Scores};
@@ -30,6 +30,9 @@ config! {
         depth: bool = true,
         /// What the loss of a gene scores that nearly all cells express, or hardly any.
         unmatched: Unmatched = Unmatched::None,
+        /// A gene above this share of all counts is left out of the libraries; 1 leaves none out.
+        #[range(0.0..=1.0)]
+        dominant: f64 = DOMINANT,
     }
 }
 
@@ -48,7 +51,7 @@ const PENALTY: f64 = 1.0;
 ///
 /// Σ_lacking w x_j / Σ_lacking w − Σ_expressing w x_j / Σ_expressing w, in units of log(1 + 10,000 c / L),
 ///
-/// c counts and L libraries without the lost gene and without genes above a fifth of all counts. The weight w
+/// c counts and L libraries without the lost gene and without genes above a share of `dominant` of all counts. The weight w
 /// of a cell is the inverse of the probability to be what it is, by a logistic regression of presence on
 /// log(1 + L) and on `components` principal components of Pearson residuals, of which the depth was taken out
 /// (all of mean 0 and variance 1; ‖b‖² / 2 is added to the loss). Probabilities below .02 count as .02, above
@@ -79,7 +82,7 @@ impl Model for Matched {
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Matches> {
         Scores::check(&training.cells)?;
-        let counts = Counts::of(&training.cells);
+        let counts = Counts::of(&training.cells, self.0.dominant);
         let covariates = self.covariates(&counts, cx)?;
         let matching = Matching::new(&counts, &covariates, self.0.depth);
         let scores = Scores::learn(&training.cells, cx, |target, row| {
@@ -312,7 +315,7 @@ mod tests {
     use lacuna_sdk::testing;
 
     fn model(components: usize, depth: bool, unmatched: Unmatched) -> Matched {
-        Matched(MatchedConfig { components, depth, unmatched })
+        Matched(MatchedConfig { components, depth, unmatched, ..MatchedConfig::default() })
     }
 
     #[test]
@@ -344,7 +347,7 @@ mod tests {
         let owned = random_cells(80, 9, 2);
         let found = scores(&model(0, false, Unmatched::None), &owned);
         let view = owned.to_view();
-        let counts = Counts::of(&Cells::from_view(&view));
+        let counts = Counts::of(&Cells::from_view(&view), DOMINANT);
         let count = |c: usize, j: usize| counts.of_cell(c).find(|x| x.0 == j).map_or(0.0, |x| x.1);
         let (mut compared, targets) = (0, 1..9usize);
         for g in targets.filter(|&g| why_not(80, counts.of_gene(g).len()).is_none()) {
@@ -396,7 +399,7 @@ mod tests {
         assert!((2..10).all(|j| matched[[0, j]].abs() < 0.3), "{matched}");
         let model = model(0, true, Unmatched::None);
         let view = cells.to_view();
-        let counts = Counts::of(&Cells::from_view(&view));
+        let counts = Counts::of(&Cells::from_view(&view), DOMINANT);
         let none = model.covariates(&counts, &testing::context(1)).unwrap();
         let matching = Matching::new(&counts, &none, true);
         let present: Vec<bool> =

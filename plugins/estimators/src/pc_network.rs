@@ -2,7 +2,7 @@
 
 mod secular;
 
-use crate::counts::Counts;
+use crate::counts::{Counts, DOMINANT};
 use crate::eigen::Svd;
 use crate::residuals::{depths, take_out};
 use crate::scores::{ESTIMATOR, Scores};
@@ -22,6 +22,9 @@ config! {
         symmetric: bool = false,
         /// Whether the depth of sequencing is taken out. Without, edges are those of scTenifoldNet.
         depth: bool = true,
+        /// A gene above this share of all counts is left out of the libraries; 1 leaves none out.
+        #[range(0.0..=1.0)]
+        dominant: f64 = DOMINANT,
     }
 }
 
@@ -38,7 +41,7 @@ const ROWS: usize = 64;
 /// with `symmetric` a_gj and a_jg become their mean, all are divided by the largest |a|, and those below the
 /// `quantile` of |a| become 0.
 ///
-/// Expression is c / L, c counts and L libraries without genes above a fifth of all counts, of which what a
+/// Expression is c / L, c counts and L libraries without genes above a share of `dominant` of all counts, of which what a
 /// regression on log(1 + L) explains is taken out. With `depth = false` nothing is taken out, and L is the sum of
 /// all genes that the model is given, as in scTenifoldNet.
 pub struct PcNetwork(PcNetworkConfig);
@@ -82,7 +85,7 @@ impl Model for PcNetwork {
 impl PcNetwork {
     /// Each gene's share of each cell, shape (cells, genes), its mean and what the depth explains taken out.
     fn expression(&self, cells: &Cells<'_>) -> Array2<f64> {
-        let counts = Counts::of(cells);
+        let counts = Counts::of(cells, self.0.dominant);
         let mut shares = Array2::zeros((counts.n_cells(), counts.n_genes()));
         for (cell, mut row) in shares.rows_mut().into_iter().enumerate() {
             let library = if self.0.depth { counts.library(cell) } else { cells.total(cell) };
