@@ -1,6 +1,7 @@
 //! Simple estimators of what a knockout changes: how genes go together in wild-type cells, with the depth of
 //! sequencing taken out. One component, one file.
 
+mod batches;
 mod correlation;
 mod counts;
 mod covariance;
