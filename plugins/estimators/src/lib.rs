@@ -14,6 +14,7 @@ mod pc_network;
 mod residuals;
 mod ridge;
 mod scores;
+mod solve;
 
 use correlation::Correlation;
 use covariance::Covariance;

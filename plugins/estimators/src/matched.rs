@@ -4,6 +4,7 @@ use crate::counts::{Counts, DOMINANT, depth, log_cp10k};
 use crate::eigen::Svd;
 use crate::residuals::{depths, pearson, take_out};
 use crate::scores::{ESTIMATOR, Scores};
+use crate::solve::solve;
 use lacuna_sdk::arrow::{BooleanArray, Float64Array, RecordBatch, StringArray};
 use lacuna_sdk::ndarray::{Array1, Array2, Axis, s};
 use lacuna_sdk::prelude::*;
@@ -216,23 +217,6 @@ fn logistic(design: &Array2<f64>, present: &[bool]) -> Array1<f64> {
         }
     }
     coefficients
-}
-
-/// Solves A x = b for a positive definite A, by elimination.
-fn solve(mut a: Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
-    let n = b.len();
-    for i in 0..n {
-        for row in i + 1..n {
-            let factor = a[[row, i]] / a[[i, i]];
-            (i..n).for_each(|k| a[[row, k]] -= factor * a[[i, k]]);
-            b[row] -= factor * b[i];
-        }
-    }
-    for i in (0..n).rev() {
-        let known: f64 = (i + 1..n).map(|k| a[[i, k]] * b[k]).sum();
-        b[i] = (b[i] - known) / a[[i, i]];
-    }
-    b
 }
 
 /// The scores, and how many cells they come from.
