@@ -220,11 +220,11 @@ fn neighbour_weights(design: &Array2<f64>, present: &[bool], neighbours: usize) 
     let of_kind = |kind: bool| (0..present.len()).filter(move |&cell| present[cell] == kind);
     let (lacking, expressing) = (of_kind(false).count(), of_kind(true).count());
     let kept = neighbours.min(expressing);
+    let rows: Vec<Vec<f64>> = design.rows().into_iter().map(|row| row.to_vec()).collect();
     let mut weights = vec![0.0; present.len()];
     let mut near: Vec<(f64, usize)> = Vec::with_capacity(expressing);
     for cell in of_kind(false) {
-        let own = design.row(cell);
-        let apart = |other: usize| own.iter().zip(design.row(other)).map(|(a, b)| (a - b) * (a - b)).sum();
+        let apart = |other: usize| rows[cell].iter().zip(&rows[other]).map(|(a, b)| (a - b) * (a - b)).sum();
         near.clear();
         near.extend(of_kind(true).map(|other| (apart(other), other)));
         if kept < near.len() {
