@@ -4,7 +4,7 @@ use crate::support::{lacuna, project, root, succeed};
 use std::path::Path;
 
 /// (data, model, metric, stratum) → value.
-fn scores(dir: &Path, step: &str) -> Vec<([String; 4], f64)> {
+pub fn scores(dir: &Path, step: &str) -> Vec<([String; 4], f64)> {
     let mut reader = csv::Reader::from_path(dir.join("steps").join(step).join("scores.csv")).unwrap();
     let row = |r: csv::StringRecord| {
         ([0, 1, 2, 3].map(|i| r[i].to_string()), r[4].parse::<f64>().unwrap_or(f64::NAN))
@@ -12,7 +12,7 @@ fn scores(dir: &Path, step: &str) -> Vec<([String; 4], f64)> {
     reader.records().map(|r| row(r.unwrap())).collect()
 }
 
-fn value(scores: &[([String; 4], f64)], key: [&str; 4]) -> f64 {
+pub fn value(scores: &[([String; 4], f64)], key: [&str; 4]) -> f64 {
     let found = scores.iter().find(|(k, _)| k.each_ref().map(String::as_str) == key);
     found.unwrap_or_else(|| panic!("no score {key:?}")).1
 }

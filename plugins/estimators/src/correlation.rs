@@ -1,6 +1,6 @@
 //! `correlation`
 
-use crate::counts::{Counts, ROUNDING, depth, log_cp10k};
+use crate::counts::{Counts, DOMINANT, ROUNDING, depth, log_cp10k};
 use crate::scores::{ESTIMATOR, Scores};
 use lacuna_sdk::prelude::*;
 
@@ -10,6 +10,9 @@ config! {
         /// Whether the depth of sequencing is taken out. Without, genes correlate for being seen in the
         /// same deep cells.
         depth: bool = true,
+        /// A gene above this share of all counts is left out of the libraries; 1 leaves none out.
+        #[range(0.0..=1.0)]
+        dominant: f64 = DOMINANT,
     }
 }
 
@@ -17,8 +20,8 @@ config! {
 /// −r, with r the Pearson correlation of x_j and x_g over the training cells, between −1 and 1. What goes up
 /// with g falls without it.
 ///
-/// x = log(1 + 10,000 c / L), c a cell's count and L its library without g and without genes above a fifth of
-/// all counts. With `depth`, r is the partial correlation given d = log(1 + L):
+/// x = log(1 + 10,000 c / L), c a cell's count and L its library without g and without genes above a share of
+/// `dominant` of all counts. With `depth`, r is the partial correlation given d = log(1 + L):
 ///
 /// r = (s_jg − s_jd s_gd / s_dd) / √((s_jj − s_jd² / s_dd) (s_gg − s_gd² / s_dd)),
 ///
@@ -44,7 +47,7 @@ impl Model for Correlation {
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Scores> {
         Scores::check(&training.cells)?;
-        let counts = Counts::of(&training.cells);
+        let counts = Counts::of(&training.cells, self.0.dominant);
         let base = Moments::of(&counts, cx)?;
         Scores::learn(&training.cells, cx, |target, row| {
             let moments = base.given(&counts, target, cx);
@@ -137,10 +140,14 @@ mod tests {
     use super::*;
     use crate::fixtures::{assert_near, holds_for_an_estimator, random_cells, scores};
 
+    fn with(depth: bool) -> CorrelationConfig {
+        CorrelationConfig { depth, ..CorrelationConfig::default() }
+    }
+
     #[test]
     fn holds_what_every_estimator_holds() {
-        holds_for_an_estimator(&Correlation(CorrelationConfig { depth: true }));
-        holds_for_an_estimator(&Correlation(CorrelationConfig { depth: false }));
+        holds_for_an_estimator(&Correlation(with(true)));
+        holds_for_an_estimator(&Correlation(with(false)));
     }
 
     /// What is left of y after a regression on x and 1.
@@ -156,9 +163,9 @@ mod tests {
     fn agrees_with_explicit_regressions_on_depth() {
         for (depth_on, seed) in [(true, 1), (true, 2), (false, 3)] {
             let owned = random_cells(70, 10, seed);
-            let found = scores(&Correlation(CorrelationConfig { depth: depth_on }), &owned);
+            let found = scores(&Correlation(with(depth_on)), &owned);
             let view = owned.to_view();
-            let counts = Counts::of(&Cells::from_view(&view));
+            let counts = Counts::of(&Cells::from_view(&view), DOMINANT);
             let count = |c: usize, j: usize| counts.of_cell(c).find(|x| x.0 == j).map_or(0.0, |x| x.1);
             for (g, j) in (1..10).flat_map(|g| (1..10).map(move |j| (g, j))).filter(|(g, j)| g != j) {
                 let library: Vec<f64> = (0..70).map(|c| counts.library_without(c, g, count(c, g))).collect();
@@ -176,7 +183,7 @@ mod tests {
     #[test]
     fn what_goes_along_falls_and_depth_alone_says_little() {
         let cells = random_cells(400, 10, 4);
-        let found = scores(&Correlation(CorrelationConfig { depth: true }), &cells);
+        let found = scores(&Correlation(with(true)), &cells);
         assert!(found[[3, 2]] < -0.5, "{found}");
         assert!(found[[5, 6]].abs() < 0.25, "{found}");
     }

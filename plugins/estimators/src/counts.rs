@@ -3,9 +3,9 @@
 
 use lacuna_sdk::prelude::*;
 
-/// A gene with more than this share of all counts is left out of every library: where HBE1 is 44 % of the
-/// counts, a cell with more of it would seem to have less of everything else.
-const DOMINANT: f64 = 0.2;
+/// A gene with more than this share of all counts is left out of every library, unless a parameter says otherwise: where
+/// HBE1 is 44 % of the counts, a cell with more of it would seem to have less of everything else.
+pub const DOMINANT: f64 = 0.2;
 /// What varies by less than this share of its squares does not vary but for rounding.
 pub const ROUNDING: f64 = 1e-10;
 
@@ -24,8 +24,8 @@ pub struct Counts<'a> {
 }
 
 impl<'a> Counts<'a> {
-    /// Of all these cells.
-    pub fn of(cells: &Cells<'a>) -> Self {
+    /// Of all these cells; genes above a share of `dominant` of all counts are in no library.
+    pub fn of(cells: &Cells<'a>, dominant: f64) -> Self {
         let mut by_gene = vec![vec![]; cells.n_genes()];
         for cell in 0..cells.len() {
             for (&gene, &count) in cells.assemblage(cell).iter().zip(cells.values(cell)) {
@@ -36,12 +36,12 @@ impl<'a> Counts<'a> {
         let whole: Vec<f64> = (0..cells.len()).map(|c| cells.library(c).max(cells.total(c))).collect();
         let all: f64 = whole.iter().sum();
         let sum = |of_gene: &Vec<(usize, f64)>| of_gene.iter().map(|(_, count)| count).sum::<f64>();
-        let dominant: Vec<bool> = by_gene.iter().map(|of_gene| sum(of_gene) > DOMINANT * all).collect();
+        let is_dominant: Vec<bool> = by_gene.iter().map(|of_gene| sum(of_gene) > dominant * all).collect();
         let mut library = whole;
-        for (gene, _) in dominant.iter().enumerate().filter(|(_, dominant)| **dominant) {
+        for (gene, _) in is_dominant.iter().enumerate().filter(|(_, dominant)| **dominant) {
             by_gene[gene].iter().for_each(|&(cell, count)| library[cell] = less(library[cell], count));
         }
-        Self { cells: *cells, dominant, library, by_gene }
+        Self { cells: *cells, dominant: is_dominant, library, by_gene }
     }
 
     /// Number of cells.
@@ -101,7 +101,7 @@ mod tests {
             &[5.0, 0.0, 0.0, 0.0, 0.0],
         ]);
         let view = owned.to_view();
-        let counts = Counts::of(&Cells::from_view(&view));
+        let counts = Counts::of(&Cells::from_view(&view), DOMINANT);
         assert_eq!((counts.n_cells(), counts.n_genes()), (3, 5));
         assert_eq!([0, 1, 2].map(|cell| counts.library(cell)), [20.0, 7.0, 5.0]);
         assert_eq!(counts.library_without(0, 1, 9.0), 11.0);
@@ -109,6 +109,8 @@ mod tests {
         assert_eq!(counts.library_without(2, 0, 5.0), 0.0);
         assert_eq!(counts.of_gene(0), [(0, 1.0), (2, 5.0)]);
         assert_eq!(counts.of_cell(1).collect::<Vec<_>>(), [(1, 3.0), (2, 4.0)]);
+        let all = Counts::of(&Cells::from_view(&view), 1.0);
+        assert_eq!([0, 1, 2].map(|cell| all.library(cell)), [80.0, 7.0, 5.0]);
         assert_eq!(log_cp10k(3.0, 0.0), 0.0);
         assert!((log_cp10k(3.0, 30_000.0) - 2f64.ln()).abs() < 1e-12);
     }

@@ -1,10 +1,10 @@
 //! `covariance`
 
-use crate::counts::Counts;
-use crate::eigen::{Svd, eigen};
+use crate::counts::{Counts, DOMINANT};
+use crate::eigen::Svd;
 use crate::residuals::{centre, depths, pearson, take_out};
 use crate::scores::{ESTIMATOR, Scores};
-use lacuna_sdk::ndarray::{Array2, Axis, s};
+use lacuna_sdk::ndarray::{Array2, ArrayView1, Axis, s};
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::rand::seq::SliceRandom;
 use lacuna_sdk::tracing;
@@ -12,8 +12,8 @@ use lacuna_sdk::tracing;
 config! {
     /// Parameters of `covariance`.
     pub struct CovarianceConfig {
-        /// The number of principal components. Left out: as many of the first 10 as two halves of the cells
-        /// agree on.
+        /// The number of principal components. Left out: as many of the first 10 as one half of the cells
+        /// predicts the covariances in the other half best with.
         #[range(1..=500)]
         components: Option<usize> = None,
         /// The dispersion of counts: their variance is μ + μ² / theta.
@@ -21,27 +21,29 @@ config! {
         theta: f64 = 100.0,
         /// Whether the depth of sequencing is taken out of the residuals.
         depth: bool = true,
+        /// A gene above this share of all counts is left out of the libraries; 1 leaves none out.
+        #[range(0.0..=1.0)]
+        dominant: f64 = DOMINANT,
     }
 }
 
 /// At most so many components are kept when their number is not given.
 const MOST_COMPONENTS: usize = 10;
-/// Two halves of the cells agree on k components if no direction in the space of the one has less of its
-/// squared length in that of the other.
-const AGREEMENT: f64 = 0.5;
 
 /// The covariance of a gene with the lost one in the space of the first k principal components: the score of
 /// gene j for the loss of gene g is −Σ_i a_ig a_ij / (n − 1), i = 1..k, which has no unit.
 ///
 /// A = S Vᵀ, shape (k, genes), of the thin singular value decomposition U S Vᵀ of analytic Pearson residuals,
 /// shape (cells, genes): (c − μ) / √(μ + μ² / θ), clipped at ±√n, with μ = L Σc / ΣL, c the counts of a gene
-/// and L the libraries without genes above a fifth of all counts. With `depth`, what a regression on log(1 +
+/// and L the libraries without genes above a share of `dominant` of all counts. With `depth`, what a regression on log(1 +
 /// L) explains of them is taken out. The residuals are shared by all targets, so that the target is in the
 /// libraries.
 ///
-/// The number of components, if not given, is the largest k up to 10 of which the cells' two halves, drawn at
-/// random, agree: with the first k principal axes V and W of the halves, no eigenvalue of V Wᵀ W Vᵀ is below
-/// ½; 1 if there is none.
+/// The number of components, if not given, is the k from 1 to 10 that predicts best: the covariances in the first k
+/// components of one half of the cells, drawn at random, are compared with all covariances in the other half, and the sum of
+/// squared differences is least, over both ways. That is Σ_i s_i (s_i − 2 t_i), i = 1..k, but for what does not depend
+/// on k, with s_i the variance along the axis of component i in its own half and t_i that along the same axis in the other: a
+/// component of which the other half has less than half is noise.
 pub struct Covariance(CovarianceConfig);
 
 impl Component for Covariance {
@@ -63,7 +65,7 @@ impl Model for Covariance {
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Scores> {
         Scores::check(&training.cells)?;
-        let counts = Counts::of(&training.cells);
+        let counts = Counts::of(&training.cells, self.0.dominant);
         let mut residuals = pearson(&counts, self.0.theta, cx)?;
         let depths = depths(&counts);
         take_out(&mut residuals, self.0.depth.then_some(&depths));
@@ -81,32 +83,46 @@ impl Model for Covariance {
     }
 }
 
-/// How many principal components two random halves of the cells agree on.
+/// How many principal components of half of the cells are worth keeping by the other half.
 fn stable_components(residuals: &Array2<f64>, cx: &Context) -> Result<usize> {
     let mut cells: Vec<usize> = (0..residuals.nrows()).collect();
     cells.shuffle(&mut cx.stream(0));
     let (one, other) = cells.split_at(cells.len() / 2);
-    let shared = principal_axes(residuals, one, cx)?.dot(&principal_axes(residuals, other, cx)?.t());
-    let mut stable = 1;
-    for k in 2..=shared.nrows().min(shared.ncols()) {
-        let cosines = shared.slice(s![..k, ..k]);
-        let (squares, _) = eigen(&cosines.dot(&cosines.t()), cx)?;
-        if squares.last().is_some_and(|&least| least >= AGREEMENT) {
-            stable = k;
+    let halves = [one, other].map(|cells| {
+        let mut half = residuals.select(Axis(0), cells);
+        centre(&mut half);
+        half
+    });
+    let mut losses = [0.0; MOST_COMPONENTS];
+    for (own, other) in [(0, 1), (1, 0)] {
+        let ways = loss_of_each(&halves[own], &halves[other], cx)?;
+        losses.iter_mut().zip(ways).for_each(|(sum, loss)| *sum += loss);
+    }
+    let (mut sum, mut best) = (0.0, (f64::INFINITY, 1));
+    for (i, loss) in losses.into_iter().enumerate() {
+        sum += loss;
+        if sum < best.0 {
+            best = (sum, i + 1);
         }
     }
-    tracing::info!("two halves of the cells agree on {stable} of {MOST_COMPONENTS} principal components");
-    Ok(stable)
+    tracing::info!(
+        "by two halves of the cells, {} of {MOST_COMPONENTS} principal components are stable",
+        best.1
+    );
+    Ok(best.1)
 }
 
-/// The first principal axes of some cells as rows of length 1.
-fn principal_axes(residuals: &Array2<f64>, cells: &[usize], cx: &Context) -> Result<Array2<f64>> {
-    let mut part = residuals.select(Axis(0), cells);
-    centre(&mut part);
-    let svd = Svd::of(part.view(), cx)?;
+/// s_i (s_i − 2 t_i) of the first components of one half; of the other half is t.
+fn loss_of_each(own: &Array2<f64>, other: &Array2<f64>, cx: &Context) -> Result<Vec<f64>> {
+    let svd = Svd::of(own.view(), cx)?;
     let kept = svd.squares.len().min(MOST_COMPONENTS);
-    let lengths = svd.squares.slice(s![..kept]).mapv(f64::sqrt).insert_axis(Axis(1));
-    Ok(&svd.right.slice(s![..kept, ..]) / &lengths)
+    let freedom = |half: &Array2<f64>| (half.nrows() as f64 - 1.0).max(1.0);
+    let along = other.dot(&svd.right.slice(s![..kept, ..]).t());
+    let loss = |(along, &square): (ArrayView1<'_, f64>, &f64)| {
+        let (s, t) = (square / freedom(own), along.dot(&along) / square / freedom(other));
+        s * (s - 2.0 * t)
+    };
+    Ok(along.axis_iter(Axis(1)).zip(&svd.squares).map(loss).collect())
 }
 
 #[cfg(test)]
@@ -133,7 +149,7 @@ mod tests {
             let owned = random_cells(60, 10, seed);
             let found = scores(&model(Some(500), false), &owned);
             let view = owned.to_view();
-            let counts = Counts::of(&Cells::from_view(&view));
+            let counts = Counts::of(&Cells::from_view(&view), DOMINANT);
             let mut x = pearson(&counts, 100.0, &testing::context(1)).unwrap();
             centre(&mut x);
             for (g, j) in (0..10usize).flat_map(|g| (0..10).map(move |j| (g, j))).filter(|(g, j)| g != j) {
@@ -149,7 +165,7 @@ mod tests {
         let owned = random_cells(80, 9, 5);
         let found = scores(&model(Some(1), true), &owned);
         let view = owned.to_view();
-        let counts = Counts::of(&Cells::from_view(&view));
+        let counts = Counts::of(&Cells::from_view(&view), DOMINANT);
         let mut x = pearson(&counts, 100.0, &testing::context(1)).unwrap();
         take_out(&mut x, Some(&depths(&counts)));
         let covariance = x.t().dot(&x) / 79.0;
@@ -165,12 +181,35 @@ mod tests {
     }
 
     #[test]
-    fn halves_agree_on_what_is_there_and_on_no_more() {
+    fn as_many_components_as_are_there_are_kept() {
         let mut stream = testing::context(9).stream(0);
         let mut noise = |n, m| Array2::from_shape_fn((n, m), |_| stream.random_range(-1.0..1.0));
         let mut structured = noise(300, 3).dot(&noise(3, 60)) * 3.0 + noise(300, 60) * 0.5;
         centre(&mut structured);
         assert_eq!(stable_components(&structured, &testing::context(1)).unwrap(), 3);
-        assert_eq!(stable_components(&noise(300, 60), &testing::context(1)).unwrap(), 1);
+        assert_eq!(stable_components(&noise(60, 300), &testing::context(1)).unwrap(), 1);
+    }
+
+    #[test]
+    fn the_loss_is_the_squared_difference_of_covariances() {
+        let mut stream = testing::context(3).stream(0);
+        let mut half = |n| {
+            let mut half = Array2::from_shape_fn((n, 8), |_| stream.random_range(-1.0..1.0));
+            centre(&mut half);
+            half
+        };
+        let (own, other) = (half(20), half(21));
+        let losses = loss_of_each(&own, &other, &testing::context(1)).unwrap();
+        let svd = Svd::of(own.view(), &testing::context(1)).unwrap();
+        let expected = other.t().dot(&other) / 20.0;
+        let of = |k: usize| {
+            let axes = svd.right.slice(s![..k, ..]);
+            let difference = axes.t().dot(&axes) / 19.0 - &expected;
+            difference.iter().map(|x| x * x).sum::<f64>()
+        };
+        assert_eq!(losses.len(), 8);
+        for (k, &loss) in losses.iter().enumerate() {
+            assert_near(loss, of(k + 1) - of(k), k);
+        }
     }
 }

@@ -1,14 +1,25 @@
 //! `matched`
 
-use crate::counts::{Counts, depth, log_cp10k};
+use crate::counts::{Counts, DOMINANT, depth, log_cp10k};
 use crate::eigen::Svd;
 use crate::residuals::{depths, pearson, take_out};
 use crate::scores::{ESTIMATOR, Scores};
+use crate::solve::solve;
 use lacuna_sdk::arrow::{BooleanArray, Float64Array, RecordBatch, StringArray};
 use lacuna_sdk::ndarray::{Array1, Array2, Axis, s};
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::{table, tracing};
 use std::sync::Arc;
+
+choice! {
+    /// How cells that lack a gene and cells that express it are made alike.
+    pub enum By {
+        /// Each cell counts by the inverse of its probability to be what it is.
+        Probability = "probability",
+        /// Each cell that lacks the gene is compared with the nearest cells that express it.
+        Neighbours = "neighbours",
+    }
+}
 
 choice! {
     /// What the loss of a gene scores that cannot be matched.
@@ -23,6 +34,11 @@ choice! {
 config! {
     /// Parameters of `matched`.
     pub struct MatchedConfig {
+        /// How cells are matched.
+        by: By = By::Probability,
+        /// With how many of the nearest cells each is compared, by neighbours.
+        #[range(1..=100)]
+        neighbours: usize = 5,
         /// The number of principal components that cells are matched by.
         #[range(0..=50)]
         components: usize = 5,
@@ -30,6 +46,9 @@ config! {
         depth: bool = true,
         /// What the loss of a gene scores that nearly all cells express, or hardly any.
         unmatched: Unmatched = Unmatched::None,
+        /// A gene above this share of all counts is left out of the libraries; 1 leaves none out.
+        #[range(0.0..=1.0)]
+        dominant: f64 = DOMINANT,
     }
 }
 
@@ -48,11 +67,14 @@ const PENALTY: f64 = 1.0;
 ///
 /// Σ_lacking w x_j / Σ_lacking w − Σ_expressing w x_j / Σ_expressing w, in units of log(1 + 10,000 c / L),
 ///
-/// c counts and L libraries without the lost gene and without genes above a fifth of all counts. The weight w
+/// c counts and L libraries without the lost gene and without genes above a share of `dominant` of all counts. The weight w
 /// of a cell is the inverse of the probability to be what it is, by a logistic regression of presence on
 /// log(1 + L) and on `components` principal components of Pearson residuals, of which the depth was taken out
 /// (all of mean 0 and variance 1; ‖b‖² / 2 is added to the loss). Probabilities below .02 count as .02, above
 /// .98 as .98.
+///
+/// By neighbours, all cells that lack the gene weigh the same, and w of a cell that expresses it is the number of those
+/// among whose `neighbours` nearest, by the sum of squared differences of the same covariates, it is.
 ///
 /// There is no match for a gene that more than 95 % of the cells express, that fewer than 20 lack or that
 /// fewer than 20 express: `unmatched` says what its loss scores, and the table `matched` which genes these
@@ -62,7 +84,7 @@ pub struct Matched(MatchedConfig);
 impl Component for Matched {
     const ID: &'static str = "matched";
     const DOC: &'static str =
-        "Compares cells that lack a gene with cells that express it, weighted by inverse probability";
+        "Compares cells that lack a gene with cells that express it and are alike otherwise";
     type Config = MatchedConfig;
     fn new(config: MatchedConfig) -> Result<Self> {
         Ok(Self(config))
@@ -73,15 +95,15 @@ impl Model for Matched {
     type Fitted = Matches;
     const INFO: ModelInfo = ModelInfo {
         source: "inverse probability weighting (Horvitz and Thompson 1952; Hájek 1971), logistic propensity \
-                 (Rosenbaum and Rubin 1983)",
+                 (Rosenbaum and Rubin 1983); nearest neighbours (Rubin 1973)",
         ..ESTIMATOR
     };
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Matches> {
         Scores::check(&training.cells)?;
-        let counts = Counts::of(&training.cells);
+        let counts = Counts::of(&training.cells, self.0.dominant);
         let covariates = self.covariates(&counts, cx)?;
-        let matching = Matching::new(&counts, &covariates, self.0.depth);
+        let matching = Matching::new(&counts, &covariates, &self.0);
         let scores = Scores::learn(&training.cells, cx, |target, row| {
             if why_not(counts.n_cells(), counts.of_gene(target).len()).is_none() {
                 matching.compare(target, row);
@@ -127,18 +149,18 @@ fn why_not(cells: usize, expressing: usize) -> Option<String> {
 struct Matching<'a> {
     counts: &'a Counts<'a>,
     covariates: &'a Array2<f64>,
-    by_depth: bool,
+    config: &'a MatchedConfig,
     /// Log expression in each cell with its whole library, which a cell that lacks the target has.
     whole: Vec<Vec<f64>>,
 }
 
 impl<'a> Matching<'a> {
-    fn new(counts: &'a Counts<'a>, covariates: &'a Array2<f64>, by_depth: bool) -> Self {
+    fn new(counts: &'a Counts<'a>, covariates: &'a Array2<f64>, config: &'a MatchedConfig) -> Self {
         let of_cell = |cell: usize| {
             let library = counts.library(cell);
             counts.of_cell(cell).map(|(_, count)| log_cp10k(count, library)).collect()
         };
-        Self { counts, covariates, by_depth, whole: (0..counts.n_cells()).map(of_cell).collect() }
+        Self { counts, covariates, config, whole: (0..counts.n_cells()).map(of_cell).collect() }
     }
 
     /// The scores for the loss of a gene.
@@ -148,7 +170,11 @@ impl<'a> Matching<'a> {
         let libraries: Vec<f64> =
             of_target.iter().enumerate().map(|(c, &n)| self.counts.library_without(c, target, n)).collect();
         let present: Vec<bool> = of_target.iter().map(|&count| count > 0.0).collect();
-        let weights = weights(&self.design(&libraries), &present);
+        let design = self.design(&libraries);
+        let weights = match self.config.by {
+            By::Probability => weights(&design, &present),
+            By::Neighbours => neighbour_weights(&design, &present, self.config.neighbours),
+        };
         for (cell, (&present, weight)) in present.iter().zip(weights).enumerate() {
             let (factor, library) = (if present { -weight } else { weight }, libraries[cell]);
             for ((gene, count), &whole) in self.counts.of_cell(cell).zip(&self.whole[cell]) {
@@ -160,9 +186,9 @@ impl<'a> Matching<'a> {
     /// 1 and the covariates of each cell, shape (cells, coefficients).
     fn design(&self, libraries: &[f64]) -> Array2<f64> {
         let (n, known) = self.covariates.dim();
-        let mut design = Array2::ones((n, 1 + known + usize::from(self.by_depth)));
+        let mut design = Array2::ones((n, 1 + known + usize::from(self.config.depth)));
         design.slice_mut(s![.., 1..=known]).assign(self.covariates);
-        if self.by_depth {
+        if self.config.depth {
             let depths = libraries.iter().map(|&library| depth(library)).collect();
             design.column_mut(known + 1).assign(&standardised(depths));
         }
@@ -186,6 +212,29 @@ fn weights(design: &Array2<f64>, present: &[bool]) -> Vec<f64> {
     let mut sums = [0.0; 2];
     inverse.iter().zip(present).for_each(|(weight, &present)| sums[usize::from(present)] += weight);
     inverse.iter().zip(present).map(|(weight, &present)| weight / sums[usize::from(present)]).collect()
+}
+
+/// How often each expressing cell is among the nearest of a lacking cell, and 1 of each lacking cell, in parts of
+/// the sum over cells of its kind.
+fn neighbour_weights(design: &Array2<f64>, present: &[bool], neighbours: usize) -> Vec<f64> {
+    let of_kind = |kind: bool| (0..present.len()).filter(move |&cell| present[cell] == kind);
+    let (lacking, expressing) = (of_kind(false).count(), of_kind(true).count());
+    let kept = neighbours.min(expressing);
+    let rows: Vec<Vec<f64>> = design.rows().into_iter().map(|row| row.to_vec()).collect();
+    let mut weights = vec![0.0; present.len()];
+    let mut near: Vec<(f64, usize)> = Vec::with_capacity(expressing);
+    for cell in of_kind(false) {
+        let apart = |other: usize| rows[cell].iter().zip(&rows[other]).map(|(a, b)| (a - b) * (a - b)).sum();
+        near.clear();
+        near.extend(of_kind(true).map(|other| (apart(other), other)));
+        if kept < near.len() {
+            // Of cells at the same distance the first.
+            near.select_nth_unstable_by(kept, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        }
+        near[..kept].iter().for_each(|&(_, other)| weights[other] += 1.0 / (kept * lacking) as f64);
+        weights[cell] = 1.0 / lacking as f64;
+    }
+    weights
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -213,23 +262,6 @@ fn logistic(design: &Array2<f64>, present: &[bool]) -> Array1<f64> {
         }
     }
     coefficients
-}
-
-/// Solves A x = b for a positive definite A, by elimination.
-fn solve(mut a: Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
-    let n = b.len();
-    for i in 0..n {
-        for row in i + 1..n {
-            let factor = a[[row, i]] / a[[i, i]];
-            (i..n).for_each(|k| a[[row, k]] -= factor * a[[i, k]]);
-            b[row] -= factor * b[i];
-        }
-    }
-    for i in (0..n).rev() {
-        let known: f64 = (i + 1..n).map(|k| a[[i, k]] * b[k]).sum();
-        b[i] = (b[i] - known) / a[[i, i]];
-    }
-    b
 }
 
 /// The scores, and how many cells they come from.
@@ -312,13 +344,39 @@ mod tests {
     use lacuna_sdk::testing;
 
     fn model(components: usize, depth: bool, unmatched: Unmatched) -> Matched {
-        Matched(MatchedConfig { components, depth, unmatched })
+        Matched(MatchedConfig { components, depth, unmatched, ..MatchedConfig::default() })
     }
 
     #[test]
     fn holds_what_every_estimator_holds() {
         holds_for_an_estimator(&model(5, true, Unmatched::None));
         holds_for_an_estimator(&model(0, false, Unmatched::None));
+        holds_for_an_estimator(&by_neighbours(5));
+    }
+
+    fn by_neighbours(neighbours: usize) -> Matched {
+        Matched(MatchedConfig { by: By::Neighbours, neighbours, ..MatchedConfig::default() })
+    }
+
+    #[test]
+    fn neighbours_are_those_of_all_distances_sorted() {
+        let mut stream = testing::context(2).stream(0);
+        let design = Array2::from_shape_fn((40, 3), |_| f64::from(stream.random_range(0..4)));
+        let present: Vec<bool> = (0..40).map(|_| stream.random_bool(0.6)).collect();
+        for k in [1, 3, 100] {
+            let found = neighbour_weights(&design, &present, k);
+            let mut expected = [0.0; 40];
+            let lacking: Vec<usize> = (0..40).filter(|&cell| !present[cell]).collect();
+            for &cell in &lacking {
+                let mut others: Vec<usize> = (0..40).filter(|&other| present[other]).collect();
+                let apart = |other: usize| (&design.row(cell) - &design.row(other)).mapv(|x| x * x).sum();
+                others.sort_by(|&a, &b| apart(a).total_cmp(&apart(b)));
+                others.truncate(k);
+                others.iter().for_each(|&o| expected[o] += 1.0 / (others.len() * lacking.len()) as f64);
+                expected[cell] = 1.0 / lacking.len() as f64;
+            }
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{k}: {found:?}");
+        }
     }
 
     /// Cells of unlike depth that express g0 the likelier the deeper they are; g1 falls to half without g0,
@@ -344,7 +402,7 @@ mod tests {
         let owned = random_cells(80, 9, 2);
         let found = scores(&model(0, false, Unmatched::None), &owned);
         let view = owned.to_view();
-        let counts = Counts::of(&Cells::from_view(&view));
+        let counts = Counts::of(&Cells::from_view(&view), DOMINANT);
         let count = |c: usize, j: usize| counts.of_cell(c).find(|x| x.0 == j).map_or(0.0, |x| x.1);
         let (mut compared, targets) = (0, 1..9usize);
         for g in targets.filter(|&g| why_not(80, counts.of_gene(g).len()).is_none()) {
@@ -391,14 +449,17 @@ mod tests {
         let cells = confounded(3000);
         let plain = scores(&model(0, false, Unmatched::None), &cells);
         let matched = scores(&model(0, true, Unmatched::None), &cells);
+        let near = Matched(MatchedConfig { components: 0, ..by_neighbours(5).0 });
+        let near = scores(&near, &cells);
+        assert!(near[[0, 1]] < -0.5 && (2..10).all(|j| near[[0, j]].abs() < 0.3), "{near}");
         // Half as much, −log 2, and without the depth as well.
         assert!(matched[[0, 1]] < -0.5 && plain[[0, 1]] < -0.5, "{matched}");
         assert!((2..10).all(|j| matched[[0, j]].abs() < 0.3), "{matched}");
         let model = model(0, true, Unmatched::None);
         let view = cells.to_view();
-        let counts = Counts::of(&Cells::from_view(&view));
+        let counts = Counts::of(&Cells::from_view(&view), DOMINANT);
         let none = model.covariates(&counts, &testing::context(1)).unwrap();
-        let matching = Matching::new(&counts, &none, true);
+        let matching = Matching::new(&counts, &none, &model.0);
         let present: Vec<bool> =
             (0..3000).map(|c| counts.of_cell(c).next().is_some_and(|x| x.0 == 0)).collect();
         let libraries: Vec<f64> = (0..3000).map(|c| counts.library(c)).collect();

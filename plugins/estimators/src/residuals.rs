@@ -67,6 +67,7 @@ fn centred(values: &[f64]) -> Option<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counts::DOMINANT;
     use crate::fixtures::random_cells;
     use lacuna_sdk::testing;
 
@@ -74,7 +75,7 @@ mod tests {
     fn residuals_are_those_of_the_formula_and_free_of_depth() {
         let owned = random_cells(50, 8, 1);
         let view = owned.to_view();
-        let counts = Counts::of(&Cells::from_view(&view));
+        let counts = Counts::of(&Cells::from_view(&view), DOMINANT);
         let found = pearson(&counts, 100.0, &testing::context(1)).unwrap();
         let all: f64 = (0..50).map(|c| counts.library(c)).sum();
         for (c, j) in (0..50).flat_map(|c| (1..8).map(move |j| (c, j))) {

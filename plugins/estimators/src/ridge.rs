@@ -1,6 +1,6 @@
 //! `ridge`
 
-use crate::counts::{Counts, log_cp10k};
+use crate::counts::{Counts, DOMINANT, log_cp10k};
 use crate::eigen::Svd;
 use crate::residuals::{depths, take_out};
 use crate::scores::{ESTIMATOR, Scores};
@@ -29,6 +29,9 @@ config! {
         penalty: Option<f64> = None,
         /// Whether the depth of sequencing is a predictor too, without a penalty.
         depth: bool = true,
+        /// A gene above this share of all counts is left out of the libraries; 1 leaves none out.
+        #[range(0.0..=1.0)]
+        dominant: f64 = DOMINANT,
     }
 }
 
@@ -39,7 +42,7 @@ const PENALTIES: std::ops::RangeInclusive<i32> = -6..=6;
 /// gene g is −w_gj m_g, the prediction with x_g = 0 less that with x_g as it is, on average over the training
 /// cells, in units of log(1 + 10,000 c / L); m_g is the mean of x_g.
 ///
-/// Y, shape (n, genes), is log(1 + 10,000 c / L), c counts and L libraries without genes above a fifth of all
+/// Y, shape (n, genes), is log(1 + 10,000 c / L), c counts and L libraries without genes above a share of `dominant` of all
 /// counts; X is the same, or with `on = "presence"` 1 where c > 0 and 0 elsewhere. Of both are taken out
 /// their means and, with `depth`, what a regression on log(1 + L) explains: so the depth is a predictor
 /// without a penalty. All targets share X and L, so that the target is in the libraries. Then w_j = (X₋ⱼᵀ X₋ⱼ
@@ -127,7 +130,7 @@ struct Data {
 
 impl Data {
     fn of(cells: &Cells<'_>, config: &RidgeConfig) -> Self {
-        let counts = Counts::of(cells);
+        let counts = Counts::of(cells, config.dominant);
         let depths = depths(&counts);
         let covariate = config.depth.then_some(&depths[..]);
         let fill = |value: &dyn Fn(f64, f64) -> f64| {
@@ -273,7 +276,7 @@ mod tests {
     use lacuna_sdk::testing;
 
     fn config(on: On, penalty: Option<f64>, depth: bool) -> RidgeConfig {
-        RidgeConfig { on, penalty, depth }
+        RidgeConfig { on, penalty, depth, ..RidgeConfig::default() }
     }
 
     #[test]
