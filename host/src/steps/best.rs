@@ -163,15 +163,12 @@ impl Best {
         Ok(score_cells(("validation", "cells"), &judge, &units, cx.step_seed()))
     }
 
-    /// The number of the best candidate, the first of equal ones.
+    /// The number of the best candidate.
     fn choose(&self, rows: &[ScoreRow]) -> Result<usize> {
-        let sign = if self.metric.component.metric_info().direction == "lower" { 1.0 } else { -1.0 };
-        let scored = |i: usize| Some((i, sign * rows[i].value?));
-        let best = (0..self.candidates.len()).filter_map(scored).min_by(|a, b| a.1.total_cmp(&b.1));
-        let (best, _) = best.with_context(|| {
+        let lower = self.metric.component.metric_info().direction == "lower";
+        best_of(&rows[..self.candidates.len()], lower).with_context(|| {
             format!("no model has a value by {} on the validation cells that choose", self.metric.name)
-        })?;
-        Ok(best)
+        })
     }
 
     /// Says which baselines are better than the chosen model, or not shown to be worse.
@@ -203,6 +200,17 @@ impl Best {
             ));
         }
     }
+}
+
+/// The number of the best score, the first of equal ones. Whoever has a score in more cells goes before: to have none where it
+/// is hard is no merit.
+fn best_of(rows: &[ScoreRow], lower: bool) -> Option<usize> {
+    let sign = if lower { 1.0 } else { -1.0 };
+    let scored = |(i, row): (usize, &ScoreRow)| Some((i, row.scored, sign * row.value?));
+    let before = |a: &(usize, Option<usize>, f64), b: &(usize, Option<usize>, f64)| {
+        b.1.cmp(&a.1).then(a.2.total_cmp(&b.2))
+    };
+    rows.iter().enumerate().filter_map(scored).min_by(before).map(|(i, ..)| i)
 }
 
 /// Whether a baseline predicts profiles from assemblages alone, of wild-type cells.
@@ -325,6 +333,31 @@ mod tests {
         let names =
             |letter: char, n: usize| Frame::of_names((0..n).map(|i| format!("{letter}{i}")).collect());
         Cells::new(x, names('c', n), names('g', 1))
+    }
+
+    fn row(value: Option<f64>, scored: usize) -> ScoreRow {
+        ScoreRow {
+            data: String::new(),
+            model: String::new(),
+            metric: String::new(),
+            stratum: String::new(),
+            value,
+            lower: None,
+            upper: None,
+            direction: String::new(),
+            beats: vec![],
+            scored: Some(scored),
+            of: 9,
+            baseline: false,
+            rivals: vec![],
+        }
+    }
+
+    #[test]
+    fn the_first_of_the_best_in_most_cells_is_chosen() {
+        let rows = [row(None, 0), row(Some(0.3), 9), row(Some(0.1), 8), row(Some(0.2), 9), row(Some(0.2), 9)];
+        assert_eq!((best_of(&rows, true), best_of(&rows, false)), (Some(3), Some(1)));
+        assert_eq!((best_of(&rows[..1], true), best_of(&[], true)), (None, None));
     }
 
     #[test]
