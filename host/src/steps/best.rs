@@ -49,30 +49,10 @@ impl Best {
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
         let train = keys.required_inputs("train", &[PortType::Cells], "the cells to learn from");
         let validation = keys.required_inputs("validation", &[PortType::Cells], "the cells to choose on");
-        let candidates = keys.calls("models", Kind::Model, &mut |_| {});
-        let wrong = match keys.node("models").map(|node| &node.value) {
-            None => Some("the best of several needs `models`: a list, such as [\"mlp\", \"sparse\"]"),
-            Some(Value::List(items)) if items.is_empty() => Some("`models` is empty: name two or more"),
-            Some(_) => None,
-        };
-        if let Some(title) = wrong {
-            keys.problem(Diagnostic::error(keys.place_of("models"), title));
-        }
-        let metric = match keys.node("metric") {
-            Some(_) => keys.call("metric", Kind::Metric, &mut |_| {}),
-            None => keys.component("bray-curtis", &keys.place(), &[Kind::Metric], None),
-        };
-        let baselines = match keys.calls("baselines", Kind::Model, &mut |_| {}) {
-            Some(calls) => calls,
-            None if keys.node("baselines").is_some() => return None,
-            None => every_baseline(keys).into_iter().filter(is_comparable).collect(),
-        };
-        let (candidates, metric) = (candidates?, metric?);
-        candidates.iter().chain(&baselines).for_each(|call| check_model(call, keys));
-        check_metric(&metric, keys);
+        let (candidates, metric, baselines) = (candidates(keys), metric(keys), baselines(keys));
+        let (candidates, metric, mut baselines) = (candidates?, metric?, baselines?);
         // A baseline that is named among the models is one of them.
-        let named = |call: &Call| candidates.iter().any(|c| c.name == call.name);
-        let baselines = baselines.into_iter().filter(|call| !named(call)).collect();
+        baselines.retain(|call| !candidates.iter().any(|candidate| candidate.name == call.name));
         Some(Self { candidates, baselines, metric, train, validation })
     }
 
@@ -163,17 +143,21 @@ impl Best {
         Ok(score_cells(("validation", "cells"), &judge, &units, cx.step_seed()))
     }
 
+    /// Whether lower scores are better.
+    fn lower(&self) -> bool {
+        self.metric.component.metric_info().direction == "lower"
+    }
+
     /// The number of the best candidate.
     fn choose(&self, rows: &[ScoreRow]) -> Result<usize> {
-        let lower = self.metric.component.metric_info().direction == "lower";
-        best_of(&rows[..self.candidates.len()], lower).with_context(|| {
+        best_of(&rows[..self.candidates.len()], self.lower()).with_context(|| {
             format!("no model has a value by {} on the validation cells that choose", self.metric.name)
         })
     }
 
     /// Says which baselines are better than the chosen model, or not shown to be worse.
     fn warn(&self, rows: &[ScoreRow], chosen: &ScoreRow, cx: &StepCx<'_>) {
-        let lower = self.metric.component.metric_info().direction == "lower";
+        let lower = self.lower();
         let rivals = || rows.iter().filter(|row| row.baseline && row.value.is_some());
         let better =
             |row: &&ScoreRow| if lower { row.value < chosen.value } else { row.value > chosen.value };
@@ -217,6 +201,41 @@ fn best_of(rows: &[ScoreRow], lower: bool) -> Option<usize> {
 fn is_comparable(call: &Call) -> bool {
     let info = call.component.model_info();
     info.answers == Answers::Profiles && !info.sees_expression && !info.needs_labels
+}
+
+/// The models to choose among.
+fn candidates(keys: &mut Keys<'_>) -> Option<Vec<Call>> {
+    let found = keys.calls("models", Kind::Model, &mut |_| {});
+    let wrong = match keys.node("models").map(|node| &node.value) {
+        None => Some("the best of several needs `models`: a list, such as [\"mlp\", \"sparse\"]"),
+        Some(Value::List(items)) if items.is_empty() => Some("`models` is empty: name two or more"),
+        Some(_) => None,
+    };
+    if let Some(title) = wrong {
+        keys.problem(Diagnostic::error(keys.place_of("models"), title));
+    }
+    found.iter().flatten().for_each(|call| check_model(call, keys));
+    found
+}
+
+/// What chooses.
+fn metric(keys: &mut Keys<'_>) -> Option<Call> {
+    let found = match keys.node("metric") {
+        Some(_) => keys.call("metric", Kind::Metric, &mut |_| {}),
+        None => keys.component("bray-curtis", &keys.place(), &[Kind::Metric], None),
+    };
+    found.iter().for_each(|call| check_metric(call, keys));
+    found
+}
+
+/// What stands beside: nothing where what is named is wrong.
+fn baselines(keys: &mut Keys<'_>) -> Option<Vec<Call>> {
+    let found = keys.calls("baselines", Kind::Model, &mut |_| {});
+    if keys.node("baselines").is_none() {
+        return Some(every_baseline(keys).into_iter().filter(is_comparable).collect());
+    }
+    found.iter().flatten().for_each(|call| check_model(call, keys));
+    found
 }
 
 fn check_model(call: &Call, keys: &mut Keys<'_>) {

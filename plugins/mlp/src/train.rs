@@ -108,14 +108,12 @@ impl State {
         }
         Ok(())
     }
-}
 
-impl State {
     /// Whether the last looks, so many, all saw a higher loss than the lowest.
     fn looks_in_vain(&self, looks: u64) -> bool {
         let looks = looks as usize;
-        let last = self.history.iter().rev().take(looks);
-        self.history.len() > looks && last.into_iter().all(|look| look.validation > self.best_loss)
+        let mut last = self.history.iter().rev().take(looks);
+        self.history.len() > looks && last.all(|look| look.validation > self.best_loss)
     }
 }
 
@@ -225,7 +223,7 @@ mod tests {
         for validate_every in [1, 3] {
             let config = MlpConfig { steps: 400, validate_every, ..MlpConfig::default() };
             let (_, all) = fit(&config, 3);
-            // Where the longest wait for a better look is over, by the curve of the whole training.
+            // Where so many looks in a row were in vain, by the curve of the whole training.
             let patience = 10;
             let (mut lowest, mut waited, mut stop) = (1.0, 0, all.len());
             for (i, look) in all.iter().enumerate() {
