@@ -142,6 +142,34 @@ fn prepare_chooses_cells_and_genes() {
 }
 
 #[test]
+fn downsampled_cells_are_of_equal_depth_and_shallow_ones_are_left_out() {
+    let run = of_table("downsample = 6").unwrap();
+    let cells = screened(&run);
+    // c3 has 3 counts, c5 has 4; c1 and c4 have 10, c2 has 6.
+    assert_eq!(cells.obs.names.join(" "), "c1 c2 c4");
+    assert!((0..3).all(|i| cells.x.row_sum(i) == 6.0));
+    assert_eq!(cells.x.row(1), (&[0u32, 2][..], &[4f32, 2.0][..]));
+    assert!(warnings(&run).contains("2 of 5 cells have fewer than 6 counts: left out"));
+    // What the chosen genes leave is drawn too, and a second draw is of the first.
+    let run = of_table("downsample = 9\ngenes = { only = [\"A\", \"B\"] }\nclose = \"library\"").unwrap();
+    let cells = screened(&run);
+    assert_eq!(cells.var.names, ["A", "B", "(other genes)"]);
+    assert!((0..cells.len()).all(|i| cells.x.row_sum(i) == 9.0));
+    let said = of_table("downsample = 60").map(|_| ()).unwrap_err();
+    assert!(said.contains("no cell has 60 counts (`downsample`): the deepest has 10"), "{said}");
+}
+
+#[test]
+fn what_is_not_counted_cannot_be_downsampled() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("shares.csv");
+    std::fs::write(&table, ",A,B\nc1,0.5,1.25\nc2,2.1,0\n").unwrap();
+    let read = format!("{}\nvalues = \"abundances\"", path_key(&table));
+    let said = run(&read, "downsample = 1").map(|_| ()).unwrap_err();
+    assert!(said.contains("downsampling needs whole numbers"), "{said}");
+}
+
+#[test]
 fn cells_that_lose_all_genes_are_left_out_with_a_warning() {
     let run = of_table("genes = { only = [\"C\", \"D\"] }").unwrap();
     assert_eq!(screened(&run).obs.names.join(" "), "c1 c2 c3 c5");

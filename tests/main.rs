@@ -7,6 +7,7 @@ mod support;
 mod accuracy;
 mod authors;
 mod boundary;
+mod choice;
 mod compatibility;
 mod conformance;
 mod diagnostics;

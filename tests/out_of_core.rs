@@ -55,6 +55,20 @@ impact = ["bray-curtis", "spearman"]
 groups = "cell_type"
 top_per_cell = 2
 
+[steps.equal]
+use = "prepare"
+from = "chosen"
+downsample = 70
+close = "library"
+
+[steps.equally-deep]
+use = "screen"
+model = "model"
+cells = "equal"
+knockouts = { use = "genes", with = { genes = ["g3", "g5", "g7", "g8"] } }
+impact = { use = "bray-curtis", against = "observed-null" }
+anchor = true
+
 [steps.by-type]
 use = "screen"
 by = "cell_type"
@@ -96,7 +110,7 @@ h5ad = false
 "#;
 
 /// Counts of a generator of pseudo-random numbers: cells × genes, a share of which is expressed.
-fn write_cells(project: &TempDir, cells: usize, genes: usize, share: f64) {
+pub fn write_cells(project: &TempDir, cells: usize, genes: usize, share: f64) {
     let mut state = 1u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -146,6 +160,12 @@ fn stored_and_held_cells_give_the_same_bytes() {
         run_into(project.path(), stored.path(), &["--memory", "16MB", "--threads", threads]);
         assert_same(held.path(), stored.path());
     }
+    let equal = std::fs::read(held.path().join("steps/equal/prepare.json")).unwrap();
+    let equal: Json = serde_json::from_slice(&equal).unwrap();
+    assert!(
+        equal["cells_too_shallow"].as_u64().unwrap() > 100 && equal["cells"].as_u64().unwrap() > 1000,
+        "{equal}"
+    );
     let drawn = std::fs::read(held.path().join("steps/few/prepare.json")).unwrap();
     let drawn: Json = serde_json::from_slice(&drawn).unwrap();
     assert_eq!(drawn["cells"], 200);

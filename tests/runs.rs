@@ -50,9 +50,15 @@ train = "parts.train"
 validation = "parts.validation"
 with = { steps = 40, hidden = [18, 7] }
 
+[steps.choice]
+use = "best"
+models = ["sparse", { use = "mlp", with = { steps = 60, weight_decay = 0.3, schedule = "cosine", patience = 30 }, name = "decay" }]
+train = "parts.train"
+validation = "parts.validation"
+
 [steps.mapping]
 use = "evaluate"
-models = ["model", "narrow", "deep"]
+models = ["model", "narrow", "deep", "choice"]
 cells = "parts.test"
 
 [steps.screen]
@@ -64,7 +70,7 @@ impact = ["bray-curtis", "keystoneness", "spearman"]
 
 [steps.others]
 use = "screen"
-model = ["narrow", "deep"]
+model = ["narrow", "deep", "choice"]
 cells = "chosen"
 knockouts = "each-expressed-gene"
 impact = ["bray-curtis", "euclidean"]

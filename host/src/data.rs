@@ -2,6 +2,7 @@
 
 mod cells;
 mod csr;
+mod draw;
 mod frame;
 mod knockouts;
 mod measured;

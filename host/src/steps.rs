@@ -1,5 +1,6 @@
 //! The steps of a pipeline. One step, one file: its keys, its checks, what it does.
 
+mod best;
 mod evaluate;
 mod fit;
 mod prepare;
@@ -9,8 +10,9 @@ mod screen;
 mod simulate;
 mod split;
 
+pub use best::Best;
 pub use evaluate::Evaluate;
-pub use fit::{Fit, FittedModel, Variation};
+pub use fit::{Fit, FittedModel, Repeats, Variation};
 pub use prepare::Prepare;
 pub use read::Read;
 pub use report::{FILE as REPORT_FILE, Report};
@@ -37,6 +39,8 @@ pub enum HostStep {
     Prepare,
     /// Training, validation and test cells.
     Split,
+    /// The best of several models.
+    Best,
     /// Impacts of knockouts.
     Screen,
     /// Scores of models.
@@ -45,10 +49,11 @@ pub enum HostStep {
     Report,
 }
 
-const HOST_STEPS: [(&str, HostStep); 6] = [
+const HOST_STEPS: [(&str, HostStep); 7] = [
     ("read", HostStep::Read),
     ("prepare", HostStep::Prepare),
     ("split", HostStep::Split),
+    ("best", HostStep::Best),
     ("screen", HostStep::Screen),
     ("evaluate", HostStep::Evaluate),
     ("report", HostStep::Report),
@@ -70,6 +75,7 @@ impl HostStep {
         match self {
             Self::Read | Self::Prepare => vec![("cells", PortType::Cells)],
             Self::Split => split::ports(table),
+            Self::Best => vec![("model", PortType::Model)],
             Self::Screen => vec![("impacts", PortType::Impacts), ("effects", PortType::Effects)],
             Self::Evaluate => vec![("scores", PortType::Scores)],
             Self::Report => vec![("report", PortType::Report)],
@@ -82,6 +88,7 @@ impl HostStep {
             Self::Read => Read::resolve(keys).map(Action::Read),
             Self::Prepare => Prepare::resolve(keys).map(Action::Prepare),
             Self::Split => Split::resolve(keys).map(Action::Split),
+            Self::Best => Best::resolve(keys).map(Action::Best),
             Self::Screen => Screen::resolve(keys).map(Box::new).map(Action::Screen),
             Self::Evaluate => Evaluate::resolve(keys).map(Action::Evaluate),
             Self::Report => Report::resolve(keys).map(Action::Report),
@@ -101,6 +108,8 @@ pub enum Action {
     Simulate(Simulate),
     /// A model is fitted.
     Fit(Fit),
+    /// See [`HostStep::Best`].
+    Best(Best),
     /// See [`HostStep::Screen`].
     Screen(Box<Screen>),
     /// See [`HostStep::Evaluate`].
@@ -118,6 +127,7 @@ macro_rules! each {
             Action::Split($step) => $call,
             Action::Simulate($step) => $call,
             Action::Fit($step) => $call,
+            Action::Best($step) => $call,
             Action::Screen($step) => $call,
             Action::Evaluate($step) => $call,
             Action::Report($step) => $call,
@@ -143,7 +153,7 @@ impl Action {
     pub fn cell_keys(&self) -> &'static [&'static str] {
         match self {
             Self::Prepare(_) | Self::Split(_) => &["from"],
-            Self::Fit(_) => &["train", "validation"],
+            Self::Fit(_) | Self::Best(_) => &["train", "validation"],
             Self::Screen(_) => &["cells"],
             Self::Evaluate(evaluate) => evaluate.cell_keys(),
             Self::Read(_) | Self::Simulate(_) | Self::Report(_) => &[],
@@ -188,6 +198,7 @@ impl Action {
             Self::Split(_) => "split".into(),
             Self::Simulate(simulate) => simulate.call.full_name(),
             Self::Fit(fit) => fit.call.full_name(),
+            Self::Best(_) => "best".into(),
             Self::Screen(_) => "screen".into(),
             Self::Evaluate(_) => "evaluate".into(),
             Self::Report(_) => "report".into(),
@@ -204,6 +215,7 @@ impl Action {
         match self {
             Self::Simulate(simulate) => simulate.reload(cx),
             Self::Fit(fit) => fit.reload(cx),
+            Self::Best(best) => best.reload(cx),
             Self::Read(read) => read.run(cx),
             Self::Prepare(prepare) => prepare.run(cx),
             Self::Split(split) => split.run(cx),

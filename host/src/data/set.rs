@@ -1,5 +1,6 @@
 //! Cells as they flow between steps: held in memory, or left in their file and read in blocks of rows.
 
+use super::draw::Draw;
 use super::survey::Survey;
 use super::{Cells, Csr, Frame, Measured};
 use anyhow::{Context, Result};
@@ -50,6 +51,8 @@ pub struct Stored {
 enum Change {
     /// Each gene's new column among so many.
     Genes(Vec<Option<u32>>, usize),
+    /// So many counts are drawn of each cell.
+    Drawn(Draw),
     /// A last column with what is left of each cell's library.
     Rest,
 }
@@ -145,6 +148,25 @@ impl CellSet {
             }
             Self::Stored(stored) => Self::from(stored.changed(Change::Genes(target, var.len()), var)),
         }
+    }
+
+    /// So many counts of each cell, drawn without replacement, its seed and its id deciding which. Library sizes are `depth`
+    /// then; before they are no less.
+    ///
+    /// # Errors
+    /// When a value is no count; of a stored set only when it is read.
+    pub fn drawn(&self, depth: u64, seed: u64) -> Result<Self> {
+        let draw = Draw { depth, seed, ids: self.ids().to_vec(), library: self.library().to_vec() };
+        let library = vec![depth as f64; self.len()];
+        Ok(match self {
+            Self::Held(cells) => {
+                let x = draw.of(&cells.x, &cells.ids)?;
+                Self::from(Cells { x, library, ..Cells::clone(cells) })
+            }
+            Self::Stored(stored) => {
+                Self::from(Stored { library, ..stored.changed(Change::Drawn(draw), stored.var.clone()) })
+            }
+        })
     }
 
     /// A further gene, the last of `var`, that holds what the others leave of each cell's library.
@@ -365,6 +387,7 @@ impl Stored {
         for change in &self.changes {
             x = match change.as_ref() {
                 Change::Genes(target, n) => x.place_cols(target, *n),
+                Change::Drawn(draw) => draw.of(&x, &self.ids[rows.clone()])?,
                 Change::Rest => x.with_rest(&self.library[rows.clone()]),
             };
         }
@@ -466,7 +489,9 @@ mod tests {
     #[test]
     fn what_is_stored_is_what_is_held() {
         let change = |set: &CellSet| {
-            let rows: Vec<usize> = (0..50).filter(|i| i % 4 != 1).collect();
+            let deep: Vec<usize> = (0..50).filter(|&i| set.library()[i] >= 20.0).collect();
+            let set = set.select_cells(&deep).drawn(15, 3).unwrap();
+            let rows: Vec<usize> = (0..set.len()).filter(|i| i % 4 != 1).collect();
             let set = set.select_cells(&rows).select_genes(&[1, 4, 5]).with_rest(names('h', 4));
             set.place_genes(vec![Some(2), None, Some(0), Some(4)], names('k', 5))
         };

@@ -3,7 +3,7 @@
 use super::diagnostics::Diagnostic;
 use super::plan::Plan;
 use crate::pipeline::{Call, Input};
-use crate::plugin::{Answers, ModelInfo};
+use crate::plugin::{Answers, Kind, ModelInfo};
 use crate::steps::{Action, Evaluate, Screen};
 
 /// Adds what is wrong with the plan.
@@ -24,10 +24,8 @@ pub fn check(plan: &Plan, problems: &mut Vec<Diagnostic>) {
                 check_evaluation(plan, i, evaluate, problems);
                 check_truth(plan, i, problems);
             }
-            Action::Fit(fit) if fit.call.component.model_info().needs_labels => {
-                let who = format!("`{}` learns from measured perturbations", fit.call.component.id);
-                fit.inputs().into_iter().for_each(|input| check_labelled(plan, input, &who, problems));
-            }
+            Action::Fit(fit) => check_lessons(plan, &[&fit.call], &fit.inputs(), problems),
+            Action::Best(best) => check_lessons(plan, &best.calls(), &best.inputs(), problems),
             _ => {}
         }
         if step.by.is_some() && step.action.cell_keys().is_empty() {
@@ -46,10 +44,21 @@ fn is_result(action: &Action) -> bool {
     matches!(action, Action::Screen(_) | Action::Evaluate(_) | Action::Report(_))
 }
 
+/// Models that learn from measured perturbations have to be given such.
+fn check_lessons(plan: &Plan, calls: &[&Call], inputs: &[&Input], problems: &mut Vec<Diagnostic>) {
+    let learns =
+        |call: &&&Call| call.component.kind == Kind::Model && call.component.model_info().needs_labels;
+    if let Some(call) = calls.iter().find(learns) {
+        let who = format!("`{}` learns from measured perturbations", call.component.id);
+        inputs.iter().for_each(|input| check_labelled(plan, input, &who, problems));
+    }
+}
+
 /// What the model behind an input declares, if it is a model or a truth.
 fn model_info(plan: &Plan, step: usize) -> Option<ModelInfo> {
     match &plan.steps[step].action {
         Action::Fit(fit) => Some(fit.call.component.model_info()),
+        Action::Best(best) => Some(best.info()),
         Action::Simulate(simulate) => Some(simulate.call.component.model_info()),
         _ => None,
     }
@@ -68,7 +77,7 @@ fn models<'p>(plan: &'p Plan, step: usize, keys: &[&str]) -> Vec<(&'p Input, &'p
 /// What a screen asks for has to fit what its model answers.
 fn check_screen(plan: &Plan, step: usize, screen: &Screen, problems: &mut Vec<Diagnostic>) {
     for (input, name, info) in models(plan, step, &["model"]) {
-        let answers = in_words(info.answers);
+        let answers = info.answers.in_words();
         let mut problem = |title: String, help: &str| {
             problems.push(Diagnostic::error(input.at.clone(), title).help(help));
         };
@@ -121,7 +130,7 @@ fn check_evaluation(plan: &Plan, step: usize, evaluate: &Evaluate, problems: &mu
             Answers::Means | Answers::GeneScores => !evaluate.is_mapping(),
         };
         if !fits {
-            let answers = in_words(info.answers);
+            let answers = info.answers.in_words();
             let title = format!("`{name}` answers with {answers}; profiles of cells are needed here");
             problems.push(Diagnostic::error(input.at.clone(), title));
         } else if evaluate.is_mapping() && info.sees_expression {
@@ -152,7 +161,7 @@ fn check_evaluation(plan: &Plan, step: usize, evaluate: &Evaluate, problems: &mu
                 let title = format!(
                     "`{}` screens `{name}`, which answers with {}: it has no impacts in cells",
                     plan.steps[input.step].name,
-                    in_words(info.answers)
+                    info.answers.in_words()
                 );
                 let help = "evaluate the model: `models` with `truth`, cells with measured perturbations";
                 problems.push(Diagnostic::error(input.at.clone(), title).help(help));
@@ -199,14 +208,5 @@ fn check_truth(plan: &Plan, step: usize, problems: &mut Vec<Diagnostic>) {
                 Diagnostic::error(input.at.clone(), title).help("name a screen of a simulator's truth"),
             );
         }
-    }
-}
-
-fn in_words(answers: Answers) -> &'static str {
-    match answers {
-        Answers::Profiles => "profiles",
-        Answers::Means => "population means",
-        Answers::Samples => "samples",
-        Answers::GeneScores => "gene scores",
     }
 }

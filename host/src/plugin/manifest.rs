@@ -82,6 +82,18 @@ pub enum Answers {
     GeneScores,
 }
 
+impl Answers {
+    /// For messages.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Profiles => "profiles",
+            Self::Means => "population means",
+            Self::Samples => "samples",
+            Self::GeneScores => "gene scores",
+        }
+    }
+}
+
 /// The scale of a model's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]

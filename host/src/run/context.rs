@@ -127,6 +127,16 @@ impl StepCx<'_> {
         super::dir::write_atomically(&self.path(name), bytes)
     }
 
+    /// A folder for what the step keeps until it is finished, and goes on from after a kill.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch(&self, name: &str) -> Result<PathBuf> {
+        let folder = std::path::absolute(self.dir.join(super::dir::SCRATCH).join(name))?;
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder)
+    }
+
     /// The step's seed.
     pub fn step_seed(&self) -> u64 {
         self.services.seed()

@@ -399,11 +399,15 @@ impl Executor<'_> {
         self.behind(step).iter().map(|(step, instance)| about(step, instance)).collect()
     }
 
-    /// The fitted models that led to a step: name and folder.
-    pub fn models_behind(&self, step: &Step) -> Vec<(String, PathBuf)> {
+    /// The fitted models that led to a step: name, folder, and what the step says.
+    pub fn models_behind(&self, step: &Step) -> Vec<(String, PathBuf, Json)> {
         let behind = self.behind(step);
-        let models = behind.iter().filter(|(step, _)| matches!(step.action, Action::Fit(_)));
-        models.map(|(step, i)| (format!("{}{}", step.name, suffix(&i.labels)), i.dir.clone())).collect()
+        let models =
+            behind.iter().filter(|(step, _)| matches!(step.action, Action::Fit(_) | Action::Best(_)));
+        let about = |(step, i): &(&Step, Rc<Instance>)| {
+            (format!("{}{}", step.name, suffix(&i.labels)), i.dir.clone(), i.record.summary.clone())
+        };
+        models.map(about).collect()
     }
 
     /// The finished members of the steps that a step reads from, and of those that they read from, in order.

@@ -248,6 +248,7 @@ impl<'p> Planner<'p> {
         self.options.console.line(&format!("  trying out {}{}", step.name, suffix(&member.labels)));
         match &step.action {
             Action::Fit(fit) => self.fit(&member, fit),
+            Action::Best(best) => self.best(&member, best),
             Action::Screen(screen) => self.screen(&member, screen),
             Action::Evaluate(evaluate) if evaluate.is_mapping() => self.on_cells(&member),
             Action::Evaluate(_) if self.has_part(&member) => self.on_screens(&member),

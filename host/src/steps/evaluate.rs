@@ -4,8 +4,8 @@
 mod differential;
 mod effects;
 mod impacts;
-mod mapping;
-mod scores;
+pub(super) mod mapping;
+pub(super) mod scores;
 
 use super::{Fit, FittedModel};
 use crate::data::Cells;
@@ -294,14 +294,16 @@ fn same_controls(one: &Arc<Cells>, other: &Arc<Cells>) -> bool {
     Arc::ptr_eq(one, other) || one.var.names == other.var.names && same_rows()
 }
 
-fn every_baseline(keys: &mut Keys<'_>) -> Vec<Call> {
+/// All baselines that are loaded.
+pub(super) fn every_baseline(keys: &mut Keys<'_>) -> Vec<Call> {
     let is_baseline = |c: &crate::plugin::Component| c.kind == Kind::Model && c.model_info().baseline;
     let found = keys.registry().components().filter(|(_, c)| is_baseline(c));
     let names: Vec<String> = found.map(|(p, c)| p.full_name(&c.id)).collect();
     names.iter().filter_map(|name| keys.component(name, &keys.place(), &[Kind::Model], None)).collect()
 }
 
-fn judge(call: &Call, cx: &StepCx<'_>) -> Result<Judge> {
+/// A metric, ready.
+pub(super) fn judge(call: &Call, cx: &StepCx<'_>) -> Result<Judge> {
     let metric = call.plugin.metric(&call.component, &call.params_json(), &cx.services)?;
     Ok(Judge { name: call.name.clone(), metric, info: call.component.metric_info() })
 }

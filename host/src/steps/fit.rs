@@ -6,7 +6,7 @@ mod refits;
 mod variation;
 
 pub use fitted::FittedModel;
-pub use refits::Refits;
+pub use refits::{Refits, Repeats};
 pub use variation::Variation;
 
 use crate::data::Cells;
@@ -15,7 +15,6 @@ use crate::plugin::{Fitted, Kind, Lesson, Model, Services, Training};
 use crate::run::{Outputs, StepCx, write_csv};
 use anyhow::{Context, Result, bail, ensure};
 use familiar::Familiar;
-use refits::Uncertainty;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 
@@ -28,10 +27,8 @@ pub struct Fit {
     pub train: Vec<Input>,
     /// Cells held out to choose the best state.
     pub validation: Vec<Input>,
-    /// How many fits, which differ by their seed, answer together.
-    ensemble: u32,
-    /// The refits that say how far the fit is to be trusted.
-    uncertainty: Uncertainty,
+    /// The further fits of an ensemble, and refits.
+    pub repeats: Repeats,
 }
 
 const MODEL: &str = "model.safetensors";
@@ -42,10 +39,9 @@ impl Fit {
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
         let train = keys.required_inputs("train", &[PortType::Cells], "the cells to learn from");
         let validation = keys.inputs("validation", &[PortType::Cells]);
-        let ensemble = keys.count("ensemble", 1).map_or(1, |n| n.min(refits::MOST) as u32);
-        let uncertainty = Uncertainty::read(keys);
+        let repeats = Repeats::read(keys);
         let call = keys.own_component(Kind::Model)?;
-        Some(Self { call, train, validation, ensemble, uncertainty })
+        Some(Self { call, train, validation, repeats })
     }
 
     /// The same of a model with other parameters.
@@ -60,9 +56,7 @@ impl Fit {
 
     /// See [`super::Action::spec`].
     pub fn spec(&self) -> Json {
-        json!({
-            "model": self.call.describe(), "ensemble": self.ensemble, "uncertainty": self.uncertainty.spec(),
-        })
+        json!({ "model": self.call.describe(), "repeats": self.repeats.spec() })
     }
 
     /// See [`super::Action::calls`].
@@ -81,7 +75,7 @@ impl Fit {
         let (train, validation) = (&lessons.train.cells, lessons.held.as_ref().map(|held| held.cells.len()));
         // Written last: what a run that was killed among the refits has left.
         let fitted = match cx.path(ABOUT).exists() {
-            true => self.load(cx)?,
+            true => self.go_on(cx)?,
             false => self.fit(&lessons, cx)?,
         };
         let refits = self.refits(cx);
@@ -90,7 +84,7 @@ impl Fit {
         let summary = json!({
             "headline": format!("fitted to {} cells × {} genes{held}{}", train.len(), train.n_genes(), refits.in_words()),
             "model": self.call.full_name(), "cells": train.len(), "genes": train.n_genes(),
-            "validation": validation, "refits": refits.counts(),
+            "validation": validation, "repeats": self.repeats.spec(),
         });
         let others = refits.others(&cx.path(refits::FOLDER), &cx.services)?;
         let (genes, familiar) = (Some(train.var.names.clone()), Some(Familiar::of(train)));
@@ -108,9 +102,18 @@ impl Fit {
         let train = &lessons.train.cells;
         let about = json!({
             "component": self.call.describe(), "genes": train.var.names, "familiar": Familiar::of(train).to_json(),
+            "warnings": cx.services.warnings(),
         });
         cx.write(ABOUT, &crate::run::json_bytes(&about)?)?;
         Ok(fitted)
+    }
+
+    /// The model that a killed run has fitted, and what was warned of then.
+    fn go_on(&self, cx: &StepCx<'_>) -> Result<Fitted> {
+        let about: Json = serde_json::from_slice(&read(cx, ABOUT)?)?;
+        let warnings = about["warnings"].as_array().into_iter().flatten().filter_map(Json::as_str);
+        warnings.for_each(|warning| cx.services.warn(warning));
+        self.load(cx)
     }
 
     /// The fitted model, from its file.
@@ -120,7 +123,7 @@ impl Fit {
 
     /// Its refits, which lie in the step's folder once it is finished.
     fn refits(&self, cx: &StepCx<'_>) -> Refits {
-        Refits::new(&self.call, self.ensemble, &self.uncertainty, (cx.done(refits::FOLDER), cx.step_seed()))
+        Refits::new(&self.call, &self.repeats, (cx.done(refits::FOLDER), cx.step_seed()))
     }
 
     /// Loads the fitted model.

@@ -20,6 +20,8 @@ pub struct Prepare {
     min_genes: u64,
     /// How many cells are drawn, where there are more.
     at_most: Option<u64>,
+    /// How many counts are drawn of each cell.
+    downsample: Option<u64>,
     close_by_library: bool,
     perturbation: Option<Labels>,
 }
@@ -56,7 +58,7 @@ struct GeneChoice {
 pub const OTHER_GENES: &str = "(other genes)";
 
 impl Prepare {
-    /// Keys: `from`, `where`, `not`, `genes`, `cells`, `close`, `perturbation`.
+    /// Keys: `from`, `where`, `not`, `genes`, `cells`, `downsample`, `close`, `perturbation`.
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
         let from = keys.required_inputs("from", &[PortType::Cells], "the cells to choose from");
         let keep = conditions("where", keys);
@@ -65,9 +67,10 @@ impl Prepare {
         let (min_genes, at_most) =
             keys.inner("cells", |k| (k.count("min_genes", 0), k.count("at_most", 1))).unwrap_or_default();
         let min_genes = min_genes.unwrap_or(1);
+        let downsample = keys.count("downsample", 1);
         let close_by_library = keys.word("close", &["genes", "library"]) == Some("library");
         let perturbation = Labels::resolve(keys);
-        Some(Self { from, keep, drop, genes, min_genes, at_most, close_by_library, perturbation })
+        Some(Self { from, keep, drop, genes, min_genes, at_most, downsample, close_by_library, perturbation })
     }
 
     /// See [`super::Action::inputs`].
@@ -86,6 +89,7 @@ impl Prepare {
                 "only": genes.only, "file": genes.file.as_ref().map(|f| &f.1),
             },
             "cells": { "min_genes": self.min_genes, "at_most": self.at_most },
+            "downsample": self.downsample,
             "close": if self.close_by_library { "library" } else { "genes" },
             "perturbation": self.perturbation.as_ref().map(Labels::spec),
         })
@@ -114,7 +118,11 @@ impl Prepare {
             Some(labels) => labels.read(&all, &cx.services)?,
             None => all,
         };
-        let cells = all.select_cells(&self.drawn(self.choose_cells(&all, cx)?, cx));
+        let (rows, shallow) = self.deep_enough(self.choose_cells(&all, cx)?, &all, cx)?;
+        let mut cells = all.select_cells(&self.drawn(rows, cx));
+        if let Some(depth) = self.downsample {
+            cells = cells.drawn(depth, cx.step_seed())?;
+        }
         // Wild-type cells decide which genes are looked at, where others are known.
         let controls = cells.controls();
         let genes = match controls.len() == cells.len() || controls.is_empty() {
@@ -150,7 +158,7 @@ impl Prepare {
         );
         let summary = json!({
             "headline": headline, "cells": chosen.len(), "cells_before": before, "cells_with_too_few_genes": dropped,
-            "genes": chosen.n_genes(), "genes_before": all.n_genes(),
+            "cells_too_shallow": shallow, "genes": chosen.n_genes(), "genes_before": all.n_genes(),
             "median_genes_expressed": median(chosen.expressed()?),
             "perturbations": chosen.measured().map(|m| m.cells_by_perturbation().len()),
             "controls": chosen.measured().map(|_| chosen.controls().len()),
@@ -172,6 +180,26 @@ impl Prepare {
         let rows: Vec<usize> = (0..cells.len()).filter(|&i| kept[i]).collect();
         ensure!(!rows.is_empty(), "no cell fits: {}", self.why_none(cells)?);
         Ok(rows)
+    }
+
+    /// The rows of cells with as many counts as are drawn of each, and of how many others if any are drawn.
+    fn deep_enough(
+        &self,
+        rows: Vec<usize>,
+        cells: &CellSet,
+        cx: &StepCx<'_>,
+    ) -> Result<(Vec<usize>, Option<usize>)> {
+        let Some(depth) = self.downsample else { return Ok((rows, None)) };
+        let library = cells.library();
+        let (deep, shallow): (Vec<usize>, Vec<usize>) =
+            rows.into_iter().partition(|&i| library[i] >= depth as f64);
+        let deepest = shallow.iter().map(|&i| library[i]).fold(0.0, f64::max);
+        ensure!(!deep.is_empty(), "no cell has {depth} counts (`downsample`): the deepest has {deepest}");
+        if !shallow.is_empty() {
+            let (left, all) = (shallow.len(), shallow.len() + deep.len());
+            cx.services.warn(format!("{left} of {all} cells have fewer than {depth} counts: left out"));
+        }
+        Ok((deep, Some(shallow.len())))
     }
 
     /// Of more cells than are wanted, so many, in their order.

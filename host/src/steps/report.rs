@@ -62,6 +62,7 @@ impl Report {
             seed: cx.run().plan.seed,
             screens,
             evaluations,
+            choices: choices(cx),
             trainings: trainings(cx)?,
             steps: cx.run().steps_behind(cx.step),
             plugins: cx.run().plugins(),
@@ -76,10 +77,17 @@ fn title(chosen: &Chosen, cx: &StepCx<'_>) -> String {
     format!("{}{}", cx.run().step(chosen).name, label_suffix(&chosen.labels))
 }
 
+/// What was chosen among, for each model behind the report that was chosen: name and summary.
+fn choices(cx: &StepCx<'_>) -> Vec<(String, Json)> {
+    let models = cx.run().models_behind(cx.step).into_iter();
+    let chosen = models.filter(|(_, _, summary)| summary["candidates"].is_array());
+    chosen.map(|(name, _, summary)| (name, summary)).collect()
+}
+
 /// The training curves of all models behind the report: name, and points of (step, training loss, validation loss).
 fn trainings(cx: &StepCx<'_>) -> Result<Vec<(String, Json)>> {
     let mut found = vec![];
-    for (name, dir) in cx.run().models_behind(cx.step) {
+    for (name, dir, _) in cx.run().models_behind(cx.step) {
         let path = dir.join("training.csv");
         if path.exists() {
             found.push((name, curve(&path)?));

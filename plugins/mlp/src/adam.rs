@@ -1,5 +1,6 @@
-//! Adam (Kingma & Ba 2015; β = 0.9, 0.999, ε = 1e-8 as in PyTorch): updates by a gradient that is written, and those of the
-//! first and the last layer, which wait for the next forward pass.
+//! Adam (Kingma & Ba 2015; β = 0.9, 0.999, ε = 1e-8 as in PyTorch), with decoupled weight decay (AdamW: Loshchilov & Hutter
+//! 2019) and a schedule of the rate: updates by a gradient that is written, and those of the first and the last layer, which
+//! wait for the next forward pass.
 //!
 //! The gradients of these two are never written: they are of the rank of the minibatch, and made row by row where Adam uses
 //! them, in the one pass over weights and moments that an update needs anyway.
@@ -12,19 +13,43 @@ const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 
+/// How far each update of a training goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Descent {
+    /// The learning rate; of a schedule the first.
+    pub rate: f64,
+    /// What each update takes of a weight, in units of the rate.
+    pub decay: f64,
+    /// The updates in which the rate falls to 0 by half a cosine; without it the rate stays.
+    pub cosine: Option<u64>,
+}
+
+impl Descent {
+    /// The learning rate of the `n`th update, n from 1.
+    fn rate_of(&self, n: i32) -> f64 {
+        let Some(updates) = self.cosine else { return self.rate };
+        let done = f64::from(n - 1) / updates.max(1) as f64;
+        self.rate * 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos())
+    }
+}
+
 /// What an update multiplies with.
 #[derive(Clone, Copy)]
 pub struct Rates {
     rate: f32,
     correction: f32,
+    /// What is left of a weight: exactly 1 without decay.
+    left: f32,
 }
 
 impl Rates {
-    /// Of the `n`th update, n from 1, at this learning rate.
-    pub fn new(rate: f64, n: i32) -> Self {
+    /// Of the `n`th update, n from 1.
+    pub fn new(descent: &Descent, n: i32) -> Self {
+        let rate = descent.rate_of(n);
         Self {
             rate: (rate / (1.0 - f64::from(BETA1).powi(n))) as f32,
             correction: (1.0 - f64::from(BETA2).powi(n)).sqrt() as f32,
+            left: (1.0 - rate * descent.decay).max(0.0) as f32,
         }
     }
 }
@@ -149,7 +174,9 @@ fn adam<L: Lanes>(l: L, (w, m, v): (&mut Chunk, &mut Chunk, &mut Chunk), g: L::V
     let root = l.fma(l.sqrt(square), l.splat(1.0 / rates.correction), l.splat(EPSILON));
     l.store(mean, m);
     l.store(square, v);
-    l.store(l.fma(l.div(mean, root), l.splat(-rates.rate), l.load(w)), w);
+    // A product with 1 changes no bit, and is made while the root and the quotient are: no branch is worth it.
+    let left = l.mul(l.load(w), l.splat(rates.left));
+    l.store(l.fma(l.div(mean, root), l.splat(-rates.rate), left), w);
 }
 
 /// An update by a gradient that is written.

@@ -1,7 +1,7 @@
 //! One step of the training at speed: what `plain` does in plain words, for f32. The backward pass; the forward pass is in
 //! `forward`, the updates are in `adam`.
 
-use crate::adam::{Outer, Pending, Rates, Update};
+use crate::adam::{Descent, Outer, Pending, Rates, Update};
 use crate::batch::{Batch, run_all};
 use crate::lanes::{Chunk, Job, Lanes, Path, ZERO, flat, flat_mut, packed};
 use crate::matmul::product;
@@ -23,13 +23,13 @@ pub struct Trainer {
     /// What the next forward pass does to the first and the last layer; biases and layers between are updated already.
     pub(crate) pending: Option<Pending>,
     updates: i32,
-    rate: f64,
+    descent: Descent,
     pub(crate) path: Path,
 }
 
 impl Trainer {
     /// Fresh moments for these weights.
-    pub fn new(network: &Network<f32>, rate: f64, path: Path) -> Self {
+    pub fn new(network: &Network<f32>, descent: Descent, path: Path) -> Self {
         let zeros = Weights::of(&Network::zeros(&network.shape()));
         Self {
             weights: Weights::of(network),
@@ -37,7 +37,7 @@ impl Trainer {
             square: zeros,
             pending: None,
             updates: 0,
-            rate,
+            descent,
             path,
         }
     }
@@ -49,7 +49,7 @@ impl Trainer {
     pub fn update(&mut self, batch: &Batch, cx: &Context) {
         debug_assert!(self.pending.is_none(), "a forward pass comes between updates");
         self.updates += 1;
-        let rates = Rates::new(self.rate, self.updates);
+        let rates = Rates::new(&self.descent, self.updates);
         let gradient = batch.gradient();
         let by_genes = batch.by_genes(&gradient);
         let mut d = self.back_through_last(batch, &gradient, cx);
@@ -228,18 +228,30 @@ mod tests {
     use crate::plain::{self, Pass};
     use lacuna_sdk::testing::context;
 
+    /// The reference's updates; and AdamW's with a rate that falls.
+    const DESCENTS: [Descent; 2] = [
+        Descent { rate: 0.01, decay: 0.0, cosine: None },
+        Descent { rate: 0.01, decay: 0.3, cosine: Some(20) },
+    ];
+
     /// Adam in plain words, f64.
-    fn plain(network: &mut Network<f64>, gradients: &[Network<f64>], rate: f64) {
+    fn plain(network: &mut Network<f64>, gradients: &[Network<f64>], descent: &Descent) {
         let mut moments: Vec<Vec<(f64, f64)>> =
             network.parts_mut().iter().map(|part| vec![(0.0, 0.0); part.len()]).collect();
         for (t, gradient) in (1..).zip(gradients) {
             let mut gradient = gradient.clone();
+            let fallen = |updates: u64| match t as u64 > updates {
+                true => 0.0,
+                false => 0.5 + 0.5 * (std::f64::consts::PI * f64::from(t - 1) / updates as f64).cos(),
+            };
+            let rate = descent.rate * descent.cosine.map_or(1.0, fallen);
             for ((part, g), moments) in
                 network.parts_mut().into_iter().zip(gradient.parts_mut()).zip(&mut moments)
             {
                 for ((w, g), (m, v)) in part.iter_mut().zip(g).zip(moments) {
                     (*m, *v) = (0.9 * *m + 0.1 * *g, 0.999 * *v + 0.001 * *g * *g);
                     let (mean, square) = (*m / (1.0 - 0.9f64.powi(t)), *v / (1.0 - 0.999f64.powi(t)));
+                    *w -= rate * descent.decay * *w;
                     *w -= rate * mean / (square.sqrt() + 1e-8);
                 }
             }
@@ -255,16 +267,16 @@ mod tests {
     #[test]
     fn a_step_on_every_path_equals_the_plain_network_and_all_give_the_same_bits() {
         for (genes, n, seed) in [(3, 1, 1), (8, 5, 2), (33, 7, 3), (130, 20, 4), (300, 9, 5)] {
-            for shape in shapes(genes) {
+            let with = |descent| shapes(genes).map(|shape| (shape, descent));
+            for (shape, descent) in DESCENTS.into_iter().flat_map(with) {
                 let cx = context(seed);
                 let owned = random_cells(n, genes, seed);
                 let view = owned.to_view();
                 let cells = Cells::from_view(&view);
                 let (sets, rows) = (Sets::new(&cells), (0..n).collect::<Vec<_>>());
                 let network = Network::<f32>::random(&shape, &mut cx.stream(0));
-                let rate = 0.01;
                 let run = |path: Path| {
-                    let mut trainer = Trainer::new(&network, rate, path);
+                    let mut trainer = Trainer::new(&network, descent, path);
                     let mut batch = Batch::new(&sets, &rows, &shape);
                     trainer.forward(&mut [&mut batch], &cx);
                     let losses = batch.losses(&cx);
@@ -281,7 +293,7 @@ mod tests {
                     assert!((f64::from(*a) - b).abs() < 1e-5, "{shape:?}: {a} and {b}");
                 }
                 pass.backward(&expected.clone(), &batch, &mut gradient);
-                plain(&mut expected, std::slice::from_ref(&gradient), rate);
+                plain(&mut expected, std::slice::from_ref(&gradient), &descent);
                 let parts = found.parts_mut().into_iter().zip(expected.parts_mut());
                 for ((found, expected), gradient) in parts.zip(gradient.parts_mut()) {
                     // The first update is the rate times the gradient's sign: where that is hardly above 0, rounding
@@ -311,7 +323,7 @@ mod tests {
         let view = owned.to_view();
         let (sets, shape) = (Sets::new(&Cells::from_view(&view)), Shape::linear(60, None));
         let network = Network::<f32>::random(&shape, &mut cx.stream(0));
-        let mut trainer = Trainer::new(&network, 0.01, Path::chosen());
+        let mut trainer = Trainer::new(&network, DESCENTS[0], Path::chosen());
         let mut batch = Batch::new(&sets, &(0..20).collect::<Vec<_>>(), &shape);
         trainer.forward(&mut [&mut batch], &cx);
         assert_eq!(batch.losses(&cx), [0.0; 20]);
@@ -321,8 +333,37 @@ mod tests {
     }
 
     #[test]
+    fn decay_alone_shrinks_each_weight_by_the_rate_of_its_update() {
+        // Cells of one gene teach nothing: what is left of a weight is the product of what each update leaves.
+        let cx = context(6);
+        let mut owned = OwnedCells::new((0..60).map(|j| format!("g{j}")).collect());
+        owned.push("one", &(0..60).map(|j| if j == 7 { 2.0 } else { 0.0 }).collect::<Vec<f32>>());
+        let view = owned.to_view();
+        let sets = Sets::new(&Cells::from_view(&view));
+        for shape in shapes(60) {
+            let network = Network::<f32>::random(&shape, &mut cx.stream(0));
+            let mut trainer = Trainer::new(&network, DESCENTS[1], Path::chosen());
+            let mut batch = Batch::new(&sets, &[0], &shape);
+            for _ in 0..30 {
+                trainer.forward(&mut [&mut batch], &cx);
+                trainer.update(&batch, &cx);
+            }
+            trainer.settle(&cx);
+            let rate = |t: i32| 0.005 * (1.0 + (std::f64::consts::PI * f64::from(t) / 20.0).cos());
+            let left: f64 = (0..20).map(|t| 1.0 - 0.3 * rate(t)).product();
+            let (mut expected, mut found) = (in_f64(&network), in_f64(&trainer.weights.network()));
+            for (expected, found) in expected.parts_mut().into_iter().zip(found.parts_mut()) {
+                for (w, found) in expected.iter().zip(found) {
+                    assert!((w * left - *found).abs() < 1e-6, "{shape:?}: {w} to {found}, not {}", w * left);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn many_steps_follow_the_plain_network() {
-        for shape in shapes(20) {
+        let with = |descent| shapes(20).map(|shape| (shape, descent));
+        for (shape, descent) in DESCENTS.into_iter().flat_map(with) {
             let (n, steps) = (6, 30);
             let cx = context(9);
             let owned = random_cells(n, 20, 9);
@@ -330,14 +371,14 @@ mod tests {
             let cells = Cells::from_view(&view);
             let (sets, rows) = (Sets::new(&cells), (0..n).collect::<Vec<_>>());
             let network = Network::<f32>::random(&shape, &mut cx.stream(0));
-            let mut trainer = Trainer::new(&network, 0.01, Path::chosen());
+            let mut trainer = Trainer::new(&network, descent, Path::chosen());
             let mut both = [Batch::new(&sets, &rows[..2], &shape), Batch::new(&sets, &rows, &shape)];
             let batch = plain::Batch::<f64>::of(&cells, &rows);
             let (mut pass, mut gradients) = (Pass::new(n, 20), vec![]);
             let start = in_f64(&network);
             for _ in 0..steps {
                 let mut now = start.clone();
-                plain(&mut now, &gradients, 0.01);
+                plain(&mut now, &gradients, &descent);
                 let [some, all] = &mut both;
                 // Whether an update is pending or done changes nothing.
                 let mut settled = trainer.clone();

@@ -38,6 +38,9 @@ pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Resul
     if let Some(validation) = &training.validation {
         check(validation, "validation")?;
     } else {
+        if config.patience.is_some() {
+            return Err(Error::parameters("`patience` counts looks at validation cells, and there are none"));
+        }
         tracing::warn!("there are no validation cells: the last weights are kept, not the best");
     }
     let size = config.minibatch.min(cells.len());
@@ -45,7 +48,7 @@ pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Resul
     check_size(&shape)?;
     let network = Network::<f32>::random(&shape, &mut cx.stream(INIT));
     let path = Path::chosen();
-    let trainer = Trainer::new(&network, config.learning_rate, path);
+    let trainer = Trainer::new(&network, config.descent(), path);
     drop(network);
     let mut state = State { step: 0, trainer, best: None, best_loss: 1.0, history: vec![] };
     let mut checkpoints = Checkpoints::new(config, config.checkpoint_seconds, training, cx);
@@ -61,6 +64,9 @@ pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Resul
         cx.progress(state.step, config.steps, "steps");
         if state.step.is_multiple_of(config.validate_every) || state.step + 1 == config.steps {
             state.look(config, &mut batch, validation.as_mut(), cx)?;
+            if config.patience.is_some_and(|patience| state.looks_in_vain(patience)) {
+                break;
+            }
         } else {
             state.trainer.forward(&mut [&mut batch], cx);
         }
@@ -101,6 +107,13 @@ impl State {
             keep(&mut self.best, &self.trainer.weights, cx);
         }
         Ok(())
+    }
+
+    /// Whether the last looks, so many, all saw a higher loss than the lowest.
+    fn looks_in_vain(&self, looks: u64) -> bool {
+        let looks = looks as usize;
+        let mut last = self.history.iter().rev().take(looks);
+        self.history.len() > looks && last.all(|look| look.validation > self.best_loss)
     }
 }
 
@@ -176,6 +189,7 @@ impl Validation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Schedule;
     use crate::plain::tests::random_cells;
     use lacuna_sdk::testing::{self, Setting, context};
 
@@ -199,9 +213,45 @@ mod tests {
         let shape = network.shape();
         let cells = Cells::from_view(&view);
         let mut one = Batch::new(&Sets::new(&cells), &[0], &shape);
-        let mut trainer = Trainer::new(&network, 0.01, Path::chosen());
+        let mut trainer = Trainer::new(&network, config.descent(), Path::chosen());
         let again = Validation::new(&cells, &shape).loss(&mut one, &mut trainer, &context(3)).unwrap();
         assert_eq!(again, best);
+    }
+
+    #[test]
+    fn a_training_without_progress_stops_after_so_many_looks_and_keeps_the_same_weights() {
+        for validate_every in [1, 3] {
+            let config = MlpConfig { steps: 400, validate_every, ..MlpConfig::default() };
+            let (_, all) = fit(&config, 3);
+            // Where so many looks in a row were in vain, by the curve of the whole training.
+            let patience = 10;
+            let (mut lowest, mut waited, mut stop) = (1.0, 0, all.len());
+            for (i, look) in all.iter().enumerate() {
+                (lowest, waited) = match look.validation <= lowest {
+                    true => (look.validation, 0),
+                    false => (lowest, waited + 1),
+                };
+                if waited == patience {
+                    stop = i + 1;
+                    break;
+                }
+            }
+            assert!(stop < all.len(), "never stops");
+            let (network, history) = fit(&MlpConfig { patience: Some(patience), ..config.clone() }, 3);
+            assert_eq!(history, all[..stop]);
+            let until = MlpConfig { steps: all[stop - 1].step + 1, ..config };
+            assert_eq!(fit(&until, 3), (network, history));
+        }
+    }
+
+    #[test]
+    fn patience_without_validation_cells_is_an_error() {
+        let cells = random_cells(6, 4, 1);
+        let view = cells.to_view();
+        let training = testing::training(Cells::from_view(&view));
+        let config = MlpConfig { patience: Some(3), ..MlpConfig::default() };
+        let error = train(&config, &training, &context(1)).unwrap_err();
+        assert!(format!("{error:?}").contains("there are none"), "{error:?}");
     }
 
     #[test]
@@ -218,38 +268,51 @@ mod tests {
         let (train_view, held_view) = (train_cells.to_view(), held.to_view());
         let mut training = testing::training(Cells::from_view(&train_view));
         training.validation = Some(Cells::from_view(&held_view));
-        for (rank, hidden) in [(None, vec![]), (Some(3), vec![]), (None, vec![5, 4])] {
-            let config =
-                MlpConfig { steps: 40, rank, hidden, checkpoint_seconds: 0.0, ..MlpConfig::default() };
-            let undisturbed = train(&config, &training, &context(3)).unwrap();
-            let scratch = || Setting { seed: 3, scratch: Some(folder.path().into()), ..Setting::default() };
-            let stopped = train(&config, &training, &Setting { cancel_at: Some(24), ..scratch() }.context());
-            assert_eq!(stopped.unwrap_err(), Error::Cancelled);
-            let mut checkpoints = Checkpoints::new(&config, 0.0, &training, &scratch().context());
-            let shape = config.shape(8);
-            let other = Network::<f32>::random(&shape, &mut context(4).stream(0));
-            let trainer = Trainer::new(&other, config.learning_rate, Path::chosen());
-            let mut state = State { step: 0, trainer, best: None, best_loss: 1.0, history: vec![] };
-            checkpoints.resume(&mut state);
-            assert_eq!((state.step, state.history.len()), (24, 24));
-            assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
-            // Another training does not go on from it, and what is damaged is left alone.
-            let other = MlpConfig { learning_rate: 0.02, ..config.clone() };
-            assert_eq!(
-                train(&other, &training, &scratch().context()).unwrap(),
-                train(&other, &training, &context(3)).unwrap()
-            );
-            checkpoints.keep(&mut state, &context(3));
-            for file in std::fs::read_dir(folder.path()).unwrap() {
-                let path = file.unwrap().path();
-                let bytes = std::fs::read(&path).unwrap();
-                let mut flipped = bytes.clone();
-                flipped[bytes.len() / 2] ^= 4;
-                std::fs::write(&path, flipped).unwrap();
+        let forms = [(None, vec![]), (Some(3), vec![]), (None, vec![5, 4])];
+        for (weight_decay, schedule) in [(0.0, Schedule::Constant), (0.3, Schedule::Cosine)] {
+            for (rank, hidden) in forms.clone() {
+                let config = MlpConfig {
+                    steps: 40,
+                    rank,
+                    hidden,
+                    weight_decay,
+                    schedule,
+                    patience: Some(39),
+                    checkpoint_seconds: 0.0,
+                    ..MlpConfig::default()
+                };
+                let undisturbed = train(&config, &training, &context(3)).unwrap();
+                let scratch =
+                    || Setting { seed: 3, scratch: Some(folder.path().into()), ..Setting::default() };
+                let stopped =
+                    train(&config, &training, &Setting { cancel_at: Some(24), ..scratch() }.context());
+                assert_eq!(stopped.unwrap_err(), Error::Cancelled);
+                let mut checkpoints = Checkpoints::new(&config, 0.0, &training, &scratch().context());
+                let shape = config.shape(8);
+                let other = Network::<f32>::random(&shape, &mut context(4).stream(0));
+                let trainer = Trainer::new(&other, config.descent(), Path::chosen());
+                let mut state = State { step: 0, trainer, best: None, best_loss: 1.0, history: vec![] };
+                checkpoints.resume(&mut state);
+                assert_eq!((state.step, state.history.len()), (24, 24));
                 assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
-                std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+                // Another training does not go on from it, and what is damaged is left alone.
+                let other = MlpConfig { learning_rate: 0.02, ..config.clone() };
+                assert_eq!(
+                    train(&other, &training, &scratch().context()).unwrap(),
+                    train(&other, &training, &context(3)).unwrap()
+                );
+                checkpoints.keep(&mut state, &context(3));
+                for file in std::fs::read_dir(folder.path()).unwrap() {
+                    let path = file.unwrap().path();
+                    let bytes = std::fs::read(&path).unwrap();
+                    let mut flipped = bytes.clone();
+                    flipped[bytes.len() / 2] ^= 4;
+                    std::fs::write(&path, flipped).unwrap();
+                    assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
+                    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+                }
+                assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
             }
-            assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::plugin::Answers;
 use crate::run::context::{Outputs, seeded_stream};
 use crate::run::execute::Instance;
 use crate::run::family::{Choices, Chosen};
-use crate::steps::{Action, Fit, Pairs, Screen};
+use crate::steps::{Action, Best, Fit, Pairs, Screen};
 use anyhow::{Context, Result, bail};
 use rand::seq::SliceRandom;
 use serde_json::json;
@@ -38,6 +38,30 @@ impl Planner<'_> {
         let (units, of) = (effort.whole, effort.name.as_str());
         let whole = Whole { units, of, size: None, memory_grows: false, has: &|_| true };
         Ok(self.settle(member, climbed, &whole))
+    }
+
+    /// A choice among models, all with more and more of their effort.
+    pub(super) fn best(&mut self, member: &Member<'_>, best: &Best) -> Result<StepForecast> {
+        let efforts: Vec<Option<Effort>> = best.candidates.iter().map(Effort::of).collect();
+        let Some(most) = efforts.iter().flatten().max_by_key(|effort| effort.whole) else {
+            return self.whole(member);
+        };
+        let climbed = self.climb(member, (1, most.whole, most.whole), &mut |_, units| {
+            let mut candidates = best.candidates.clone();
+            for (call, effort) in candidates.iter_mut().zip(&efforts) {
+                if let Some(effort) = effort {
+                    call.params.values[&effort.name] = json!(effort.share(units, most.whole));
+                }
+            }
+            Ok(Part { action: Some(Action::Best(best.among(candidates))), ..as_it_is(member) })
+        })?;
+        let (units, of) = (most.whole, most.name.as_str());
+        let whole = Whole { units, of, size: None, memory_grows: false, has: &|_| true };
+        let told = self.settle(member, climbed, &whole);
+        let guess = matches!(told.basis, Basis::Part(..)).then(|| {
+            "the model that a trial chose, and fitted again, may be another than the run's".to_string()
+        });
+        Ok(StepForecast { note: told.note.or(guess), ..told })
     }
 
     /// A screen of more and more cells.
@@ -224,6 +248,12 @@ impl Effort {
         let least = schema["minimum"].as_u64().unwrap_or(1).max(1);
         let whole = call.params.values[name].as_u64()?;
         (least < whole).then(|| Self { name: name.clone(), least, whole })
+    }
+
+    /// As much of it as `units` are of `all`.
+    fn share(&self, units: u64, all: u64) -> u64 {
+        let part = u128::from(self.whole) * u128::from(units) / u128::from(all.max(1));
+        u64::try_from(part).unwrap_or(self.whole).clamp(self.least, self.whole)
     }
 }
 

@@ -47,7 +47,8 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
     Ok((rows, json!([])))
 }
 
-fn contender(
+/// A model with the profiles that it predicts of cells as they are.
+pub fn contender(
     name: String,
     baseline: bool,
     model: &FittedModel,

@@ -188,16 +188,18 @@ fn scores_of_cells(
     judge.metric.score_rows(host, pair, None, None)
 }
 
+/// The score of each cell; NaN where there is no value.
+pub fn of_cells(judge: &Judge, host: &Services, blocks: &Blocks) -> Result<Vec<f64>> {
+    let one = |i: usize| {
+        let cell = blocks.cell(i);
+        score_pair(judge, host, &blocks.truth[cell.clone()], &blocks.predicted[cell])
+    };
+    (0..blocks.cells()).into_par_iter().map(one).collect()
+}
+
 /// The mean over cells of each cell's own score.
 fn per_cell(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Result<Scored> {
-    let scores: Vec<f64> = (0..blocks.cells())
-        .into_par_iter()
-        .map(|i| {
-            let cell = blocks.cell(i);
-            score_pair(judge, host, &blocks.truth[cell.clone()], &blocks.predicted[cell])
-        })
-        .collect::<Result<_>>()?;
-    Ok(mean_of_cells(scores, seed))
+    Ok(mean_of_cells(of_cells(judge, host, blocks)?, seed))
 }
 
 /// The mean of the scores that there are; NaN without any.
@@ -282,7 +284,7 @@ pub fn score(
     Ok(compared((data, stratum, over), judge, &who, &scored, host.seed()))
 }
 
-/// A model or a baseline with its score in each of several perturbations.
+/// A model or a baseline with its score in each of several perturbations, or cells.
 pub struct Units {
     /// Its name.
     pub name: String,
@@ -297,6 +299,18 @@ pub fn score_units((data, stratum): (&str, &str), judge: &Judge, units: &[Units]
     let scored: Vec<Scored> = units.iter().map(|u| mean_of_perturbations(u.scores.clone())).collect();
     let who: Vec<(&str, bool)> = units.iter().map(|u| (u.name.as_str(), u.baseline)).collect();
     compared((data, stratum, Over::Perturbations), judge, &who, &scored, 0)
+}
+
+/// The mean scores of all contenders over the same cells, compared with the baselines among them.
+pub fn score_cells(
+    (data, stratum): (&str, &str),
+    judge: &Judge,
+    units: &[Units],
+    seed: u64,
+) -> Vec<ScoreRow> {
+    let scored: Vec<Scored> = units.iter().map(|u| mean_of_cells(u.scores.clone(), seed)).collect();
+    let who: Vec<(&str, bool)> = units.iter().map(|u| (u.name.as_str(), u.baseline)).collect();
+    compared((data, stratum, Over::Cells), judge, &who, &scored, seed)
 }
 
 /// One row for each contender: its name, and whether it is a baseline.

@@ -14,13 +14,36 @@ use std::sync::Arc;
 /// Where they lie in the step's folder.
 pub const FOLDER: &str = "refits";
 /// Most of a kind.
-pub const MOST: u64 = 1000;
+const MOST: u64 = 1000;
 /// How many of a kind `uncertainty = true` means.
 const USUAL: u64 = 20;
 
+/// What a model's step does beside fitting it once.
+#[derive(Debug, Clone)]
+pub struct Repeats {
+    /// How many fits, which differ by their seed, answer together.
+    ensemble: u32,
+    /// The refits that say how far the fit is to be trusted.
+    uncertainty: Uncertainty,
+}
+
+impl Repeats {
+    /// Keys: `ensemble`, `uncertainty`.
+    pub fn read(keys: &mut Keys<'_>) -> Self {
+        let ensemble = keys.count("ensemble", 1).map_or(1, |n| n.min(MOST) as u32);
+        Self { ensemble, uncertainty: Uncertainty::read(keys) }
+    }
+
+    /// What decides them.
+    pub fn spec(&self) -> Json {
+        let of = &self.uncertainty;
+        json!({ "ensemble": self.ensemble, "halves": of.halves, "null": of.null, "replicate": of.replicate })
+    }
+}
+
 /// Which refits are asked for.
 #[derive(Debug, Clone, Default)]
-pub struct Uncertainty {
+struct Uncertainty {
     /// On random halves of the cells.
     halves: u32,
     /// On cells some of whose genes tell nothing of others.
@@ -31,7 +54,7 @@ pub struct Uncertainty {
 
 impl Uncertainty {
     /// `uncertainty` of a model's step.
-    pub fn read(keys: &mut Keys<'_>) -> Self {
+    fn read(keys: &mut Keys<'_>) -> Self {
         let usual = |replicate| Self { halves: USUAL as u32, null: USUAL as u32, replicate };
         let count = |n: Option<u64>| n.map_or(USUAL, |n| n.min(MOST)) as u32;
         match keys.node("uncertainty").map(|n| &n.value) {
@@ -56,11 +79,6 @@ impl Uncertainty {
         }
     }
 
-    /// What decides the refits.
-    pub fn spec(&self) -> Json {
-        json!({ "halves": self.halves, "null": self.null, "replicate": self.replicate })
-    }
-
     fn is_asked(&self) -> bool {
         self.halves + self.null > 0
     }
@@ -71,16 +89,15 @@ impl Uncertainty {
 pub struct Refits {
     call: Call,
     dir: PathBuf,
-    ensemble: u32,
-    uncertainty: Uncertainty,
+    repeats: Repeats,
     /// Of the step that fits them.
     seed: u64,
 }
 
 impl Refits {
     /// Those of a model's step, which are in this folder when it is finished.
-    pub fn new(call: &Call, ensemble: u32, uncertainty: &Uncertainty, (dir, seed): (PathBuf, u64)) -> Self {
-        Self { call: call.clone(), dir, ensemble, uncertainty: uncertainty.clone(), seed }
+    pub fn new(call: &Call, repeats: &Repeats, (dir, seed): (PathBuf, u64)) -> Self {
+        Self { call: call.clone(), dir, repeats: repeats.clone(), seed }
     }
 
     /// Which genes a null refit has dealt out.
@@ -94,10 +111,10 @@ impl Refits {
     }
 
     fn all(&self) -> Vec<Variation> {
-        let seeds = (1..self.ensemble).map(Variation::Seed);
-        let halves = (0..self.uncertainty.halves).map(Variation::Half);
-        let null = (0..self.uncertainty.null).map(Variation::Null);
-        let threshold = self.uncertainty.is_asked().then_some(Variation::Threshold);
+        let seeds = (1..self.repeats.ensemble).map(Variation::Seed);
+        let halves = (0..self.repeats.uncertainty.halves).map(Variation::Half);
+        let null = (0..self.repeats.uncertainty.null).map(Variation::Null);
+        let threshold = self.repeats.uncertainty.is_asked().then_some(Variation::Threshold);
         seeds.chain(halves).chain(null).chain(threshold).collect()
     }
 
@@ -107,21 +124,18 @@ impl Refits {
 
     /// Whether there are such that say how far the model is to be trusted.
     pub fn tell_uncertainty(&self) -> bool {
-        self.uncertainty.is_asked()
+        self.repeats.uncertainty.is_asked()
     }
 
     /// For the headline.
     pub fn in_words(&self) -> String {
-        let ensemble =
-            if self.ensemble > 1 { format!(", {} fits together", self.ensemble) } else { String::new() };
-        let refits = self.all().len() - (self.ensemble as usize - 1);
+        let ensemble = if self.repeats.ensemble > 1 {
+            format!(", {} fits together", self.repeats.ensemble)
+        } else {
+            String::new()
+        };
+        let refits = self.all().len() - (self.repeats.ensemble as usize - 1);
         ensemble + &if refits > 0 { format!(", {refits} refits") } else { String::new() }
-    }
-
-    /// How many there are of each kind.
-    pub fn counts(&self) -> Json {
-        json!({ "ensemble": self.ensemble, "halves": self.uncertainty.halves, "null": self.uncertainty.null,
-            "replicate": self.uncertainty.replicate })
     }
 
     /// Fits all that an earlier run did not.
@@ -157,7 +171,7 @@ impl Refits {
         host: &Services,
     ) -> Result<(Fitted, Services)> {
         let name = variation.name();
-        let replicate = self.uncertainty.replicate.as_deref();
+        let replicate = self.repeats.uncertainty.replicate.as_deref();
         let train = Arc::new(variation.of(train, replicate, (host.seed(), "training"))?);
         let held = held.map(|held| variation.of(held, replicate, (host.seed(), "validation")).map(Arc::new));
         let host = host.of_refit(step_seed(host.seed(), &name), &name);
@@ -167,7 +181,7 @@ impl Refits {
 
     /// One replicate says nothing of others.
     fn warn_of_replicates(&self, train: &Cells, host: &Services) -> Result<()> {
-        let Some(name) = self.uncertainty.replicate.as_deref() else { return Ok(()) };
+        let Some(name) = self.repeats.uncertainty.replicate.as_deref() else { return Ok(()) };
         let found = replicates(train, name).context("`replicate`")?.len();
         if found < 2 {
             host.warn(format!(
@@ -184,7 +198,7 @@ impl Refits {
 
     /// The other members of the ensemble, from a folder.
     pub fn others(&self, dir: &Path, host: &Services) -> Result<Vec<Fitted>> {
-        (1..self.ensemble).map(|n| self.load(dir, Variation::Seed(n), host)).collect()
+        (1..self.repeats.ensemble).map(|n| self.load(dir, Variation::Seed(n), host)).collect()
     }
 
     /// A refit, loaded. It has the genes of the model.

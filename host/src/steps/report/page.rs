@@ -15,6 +15,8 @@ pub struct Content<'a> {
     pub screens: Vec<(String, Json)>,
     /// Evaluations: title and summary.
     pub evaluations: Vec<(String, Json)>,
+    /// Models that were chosen among others: title and summary.
+    pub choices: Vec<(String, Json)>,
     /// Training curves: title and points.
     pub trainings: Vec<(String, Json)>,
     /// Each finished step: name, what it ran, what it says, its warnings.
@@ -43,6 +45,7 @@ pub fn render(content: &Content<'_>) -> String {
     page.verdicts(content);
     content.screens.iter().for_each(|(title, summary)| page.screen(title, summary));
     content.evaluations.iter().for_each(|(title, summary)| page.evaluation(title, summary));
+    content.choices.iter().for_each(|(title, summary)| page.choice(title, summary));
     page.trainings(&content.trainings);
     page.provenance(content);
     page.finish(content.name)
@@ -312,6 +315,35 @@ impl Page {
         self.add("</div>");
     }
 
+    /// The models that one was chosen among, and the baselines beside them.
+    fn choice(&mut self, title: &str, summary: &Json) {
+        let _ = write!(
+            self.html,
+            "<h2>Which model was chosen: {}</h2><p>{}: mean over {} validation cells that none of them has seen.</p>\
+             <table><thead><tr><th>model</th><th>mean</th><th>95 % interval</th><th>beats</th></tr></thead><tbody>",
+            escape(title),
+            escape(summary["metric"].as_str().unwrap_or_default()),
+            summary["chosen_on"],
+        );
+        for row in list(&summary["candidates"]) {
+            let name = escape(row["model"].as_str().unwrap_or_default());
+            let name = match (row["chosen"] == true, row["baseline"] == true) {
+                (true, _) => format!("<b>{name}</b>, chosen"),
+                (_, true) => format!("{name}, a baseline"),
+                _ => name,
+            };
+            let beats: Vec<&str> = list(&row["beats"]).iter().filter_map(Json::as_str).collect();
+            let _ = write!(
+                self.html,
+                "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                number(&row["value"]),
+                interval(row),
+                escape(&beats.join(", "))
+            );
+        }
+        self.add("</tbody></table>");
+    }
+
     fn trainings(&mut self, trainings: &[(String, Json)]) {
         if trainings.is_empty() {
             return;
@@ -425,6 +457,11 @@ mod tests {
             seed: 1,
             screens: vec![(evil.into(), screen)],
             evaluations: vec![],
+            choices: vec![(
+                evil.into(),
+                json!({ "metric": evil, "chosen_on": 1, "candidates": [
+                { "model": evil, "chosen": true, "beats": [evil] }] }),
+            )],
             trainings: vec![],
             steps: vec![(evil.into(), evil.into(), evil.into(), vec![evil.into()])],
             plugins: vec![],
