@@ -79,10 +79,10 @@ impl Fit {
             false => self.fit(&lessons, cx)?,
         };
         let refits = self.refits(cx);
-        refits.fit(&lessons, cx)?;
+        let repeated = refits.fit(&lessons, cx)?;
         let held = validation.map(|n| format!(", {n} held out")).unwrap_or_default();
         let summary = json!({
-            "headline": format!("fitted to {} cells × {} genes{held}{}", train.len(), train.n_genes(), refits.in_words()),
+            "headline": format!("fitted to {} cells × {} genes{held}{}", train.len(), train.n_genes(), repeated),
             "model": self.call.full_name(), "cells": train.len(), "genes": train.n_genes(),
             "validation": validation, "repeats": self.repeats.spec(),
         });

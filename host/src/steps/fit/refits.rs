@@ -127,26 +127,15 @@ impl Refits {
         self.repeats.uncertainty.is_asked()
     }
 
-    /// For the headline.
-    pub fn in_words(&self) -> String {
-        let ensemble = if self.repeats.ensemble > 1 {
-            format!(", {} fits together", self.repeats.ensemble)
-        } else {
-            String::new()
-        };
-        let refits = self.all().len() - (self.repeats.ensemble as usize - 1);
-        ensemble + &if refits > 0 { format!(", {refits} refits") } else { String::new() }
-    }
-
-    /// Fits all that an earlier run did not.
-    pub fn fit(&self, lessons: &Lessons, cx: &StepCx<'_>) -> Result<()> {
+    /// Fits all that an earlier run did not; says for the headline what there is.
+    pub fn fit(&self, lessons: &Lessons, cx: &StepCx<'_>) -> Result<String> {
         let (train, held) = (&lessons.train.cells, lessons.held.as_ref().map(|held| &*held.cells));
         let dir = cx.path(FOLDER);
         let of_counts = has_thresholds(train);
         let all: Vec<Variation> =
             self.all().into_iter().filter(|v| *v != Variation::Threshold || of_counts).collect();
         if all.is_empty() {
-            return Ok(());
+            return Ok(String::new());
         }
         self.warn_of_replicates(train, &cx.services)?;
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -160,7 +149,10 @@ impl Refits {
                 write_atomically(&file, fitted.save(&host)?.as_slice())?;
             }
         }
-        Ok(())
+        let (together, further) =
+            (self.repeats.ensemble as usize, all.len() + 1 - self.repeats.ensemble as usize);
+        let together = if together > 1 { format!(", {together} fits together") } else { String::new() };
+        Ok(together + &if further > 0 { format!(", {further} refits") } else { String::new() })
     }
 
     fn refit(

@@ -51,6 +51,18 @@ pub fn render(content: &Content<'_>) -> String {
     page.finish(content.name)
 }
 
+/// Genes whose lines in the plot are the intervals by refits, where there are such.
+fn with_lines(genes: &Json) -> Json {
+    let one = |gene: &Json| {
+        let mut gene = gene.clone();
+        if gene["refit_lower"].is_number() {
+            (gene["lower"], gene["upper"]) = (gene["refit_lower"].clone(), gene["refit_upper"].clone());
+        }
+        gene
+    };
+    list(genes).iter().map(one).collect()
+}
+
 /// Text as HTML.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -153,8 +165,8 @@ impl Page {
         } else {
             "mean impact over the cells that express the gene"
         };
-        self.chart(charts::keystones(genes, what));
         let refitted = list(genes).iter().any(|g| g["refit_lower"].is_number() || g["p"].is_number());
+        self.chart(charts::keystones(&with_lines(genes), what));
         self.gene_table(genes, refitted);
         self.always_on(genes);
         if refitted {
@@ -162,9 +174,12 @@ impl Page {
         }
         if population {
             self.add("<p class=\"note\">The model answers for the population as a whole: there are no impacts in cells.</p>");
-            return;
         }
-        self.add("<p class=\"note\">Lines: normal 95 % intervals of the mean over cells; they hold the spread of cells, not the model's own error.</p>");
+        if list(genes).iter().any(|g| g["refit_lower"].is_number()) {
+            self.add("<p class=\"note\">Lines: 95 % by refits.</p>");
+        } else if !population {
+            self.add("<p class=\"note\">Lines: normal 95 % intervals of the mean over cells; they hold the spread of cells, not the model's own error.</p>");
+        }
     }
 
     /// Of a gene that nearly every cell expresses, the model has hardly seen the absence.
