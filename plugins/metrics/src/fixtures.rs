@@ -178,6 +178,24 @@ pub fn agrees_with_packages<M: Metric>(metric: &M) {
     assert!(compared > 10, "{} has {compared} scores only", M::ID);
 }
 
+/// `pearson` of each perturbation of a panel over the genes that no perturbation removes, and the fixtures' pearson-delta.
+pub fn plain_correlations(name: &str) -> Vec<(f64, f64)> {
+    let fixtures: Value = serde_json::from_str(PANELS).unwrap();
+    let value = fixtures["panels"].as_array().unwrap().iter().find(|panel| panel["name"] == name).unwrap();
+    let panel = OwnedPanel::read(value);
+    let targets: Vec<u32> = panel.targets.as_knockouts().iter().flat_map(|p| p.genes.to_vec()).collect();
+    let expected = value["scores"]["pearson-delta"].as_array().unwrap();
+    let one = |(i, expected): (usize, &Value)| {
+        let row = |part: &Array2<f32>| -> Vec<f32> {
+            let kept = (0..part.ncols()).filter(|&gene| !targets.contains(&(gene as u32)));
+            kept.map(|gene| part[[i, gene]]).collect()
+        };
+        let found = crate::pearson::pearson(&row(&panel.parts[0]), &row(&panel.parts[1]));
+        (found, expected.as_f64().unwrap())
+    };
+    expected.iter().enumerate().map(one).collect()
+}
+
 /// Range, identity, scale, and the way of a NaN, as declared, on random panels.
 pub fn is_declared_panel<M: Metric>(metric: &M) {
     for seed in 0..20 {

@@ -95,7 +95,7 @@ mod tests {
             measured: 1.0,
             predicted: (i / 16) as f32,
             z: 0.0,
-            changed: i >= 80 && i % 2 == 0,
+            changed: i >= 80 && i.is_multiple_of(2),
             expression: (i / 16) as f32,
         };
         let genes: Vec<Tested> = (0..160).map(gene).collect();

@@ -195,6 +195,15 @@ mod tests {
     }
 
     #[test]
+    fn the_plain_correlation_is_the_pearson_delta_of_cell_eval() {
+        let found = crate::fixtures::plain_correlations("by cell-eval");
+        assert!(
+            found.len() == 8 && found.iter().all(|(own, theirs)| (own - theirs).abs() < 1e-6),
+            "{found:?}"
+        );
+    }
+
+    #[test]
     fn what_does_not_fit_is_an_error() {
         let effects = array![[0.5f32, 1.0]];
         let targets = testing::population(&[&[2]]);
