@@ -10,6 +10,7 @@ mod boundary;
 mod compatibility;
 mod conformance;
 mod diagnostics;
+mod evaluation;
 mod examples;
 mod host_steps;
 mod inputs;

@@ -2,6 +2,7 @@
 
 mod evaluate;
 mod fit;
+mod predictions;
 mod prepare;
 mod read;
 mod report;
@@ -11,6 +12,7 @@ mod split;
 
 pub use evaluate::Evaluate;
 pub use fit::{Fit, FittedModel};
+pub use predictions::Predictions;
 pub use prepare::Prepare;
 pub use read::Read;
 pub use report::{FILE as REPORT_FILE, Report};
@@ -37,6 +39,8 @@ pub enum HostStep {
     Prepare,
     /// Training, validation and test cells.
     Split,
+    /// Predicted effects from a file.
+    Predictions,
     /// Impacts of knockouts.
     Screen,
     /// Scores of models.
@@ -45,10 +49,11 @@ pub enum HostStep {
     Report,
 }
 
-const HOST_STEPS: [(&str, HostStep); 6] = [
+const HOST_STEPS: [(&str, HostStep); 7] = [
     ("read", HostStep::Read),
     ("prepare", HostStep::Prepare),
     ("split", HostStep::Split),
+    ("predictions", HostStep::Predictions),
     ("screen", HostStep::Screen),
     ("evaluate", HostStep::Evaluate),
     ("report", HostStep::Report),
@@ -70,6 +75,7 @@ impl HostStep {
         match self {
             Self::Read | Self::Prepare => vec![("cells", PortType::Cells)],
             Self::Split => split::ports(table),
+            Self::Predictions => vec![("predictions", PortType::Predictions)],
             Self::Screen => vec![("impacts", PortType::Impacts), ("effects", PortType::Effects)],
             Self::Evaluate => vec![("scores", PortType::Scores)],
             Self::Report => vec![("report", PortType::Report)],
@@ -82,6 +88,7 @@ impl HostStep {
             Self::Read => Read::resolve(keys).map(Action::Read),
             Self::Prepare => Prepare::resolve(keys).map(Action::Prepare),
             Self::Split => Split::resolve(keys).map(Action::Split),
+            Self::Predictions => Predictions::resolve(keys).map(Action::Predictions),
             Self::Screen => Screen::resolve(keys).map(Box::new).map(Action::Screen),
             Self::Evaluate => Evaluate::resolve(keys).map(Action::Evaluate),
             Self::Report => Report::resolve(keys).map(Action::Report),
@@ -101,6 +108,8 @@ pub enum Action {
     Simulate(Simulate),
     /// A model is fitted.
     Fit(Fit),
+    /// See [`HostStep::Predictions`].
+    Predictions(Predictions),
     /// See [`HostStep::Screen`].
     Screen(Box<Screen>),
     /// See [`HostStep::Evaluate`].
@@ -118,6 +127,7 @@ macro_rules! each {
             Action::Split($step) => $call,
             Action::Simulate($step) => $call,
             Action::Fit($step) => $call,
+            Action::Predictions($step) => $call,
             Action::Screen($step) => $call,
             Action::Evaluate($step) => $call,
             Action::Report($step) => $call,
@@ -146,7 +156,7 @@ impl Action {
             Self::Fit(_) => &["train", "validation"],
             Self::Screen(_) => &["cells"],
             Self::Evaluate(evaluate) => evaluate.cell_keys(),
-            Self::Read(_) | Self::Simulate(_) | Self::Report(_) => &[],
+            Self::Read(_) | Self::Simulate(_) | Self::Predictions(_) | Self::Report(_) => &[],
         }
     }
 
@@ -174,6 +184,7 @@ impl Action {
         let mut files = match self {
             Self::Read(read) => read.files(),
             Self::Prepare(prepare) => prepare.files(),
+            Self::Predictions(predictions) => predictions.files(),
             _ => vec![],
         };
         files.extend(self.calls().into_iter().flat_map(|call| call.params.files.clone()));
@@ -188,6 +199,7 @@ impl Action {
             Self::Split(_) => "split".into(),
             Self::Simulate(simulate) => simulate.call.full_name(),
             Self::Fit(fit) => fit.call.full_name(),
+            Self::Predictions(_) => "predictions".into(),
             Self::Screen(_) => "screen".into(),
             Self::Evaluate(_) => "evaluate".into(),
             Self::Report(_) => "report".into(),
@@ -207,7 +219,9 @@ impl Action {
             Self::Read(read) => read.run(cx),
             Self::Prepare(prepare) => prepare.run(cx),
             Self::Split(split) => split.run(cx),
-            Self::Screen(_) | Self::Evaluate(_) | Self::Report(_) => Ok(Outputs::default()),
+            Self::Predictions(_) | Self::Screen(_) | Self::Evaluate(_) | Self::Report(_) => {
+                Ok(Outputs::default())
+            }
         }
     }
 }

@@ -51,7 +51,7 @@ impl Evaluate {
         let (models, screens) = (keys.node("models").is_some(), keys.node("screens").is_some());
         let subject = match (models, screens) {
             (true, false) if keys.node("truth").is_some() => Subject::Effects {
-                models: keys.inputs("models", &[PortType::Model]),
+                models: keys.inputs("models", &[PortType::Model, PortType::Predictions]),
                 truth: keys.inputs("truth", &[PortType::Cells]),
                 cells: keys.inputs("cells", &[PortType::Cells]),
                 settings: effect_settings(keys),
@@ -98,6 +98,15 @@ impl Evaluate {
         if let Subject::Effects { settings, .. } = &subject {
             check_skill(settings, &baselines, keys);
         }
+        if !matches!(subject, Subject::Effects { .. }) {
+            for call in baselines.iter().filter(|call| answers_scores(call)) {
+                let title =
+                    format!("`{}` answers with gene scores; profiles of cells are needed here", call.name);
+                keys.problem(
+                    Diagnostic::error(call.at.clone(), title).help("it is a baseline of measured effects"),
+                );
+            }
+        }
         // A baseline that sees the cell would only repeat it.
         let sees = |call: &Call| call.component.model_info().sees_expression;
         let baselines = baselines.into_iter().filter(|call| !(mapping && sees(call))).collect();
@@ -129,6 +138,8 @@ impl Evaluate {
                 spec["splits"] = json!(settings.splits);
                 spec["random_targets"] = json!(settings.random_targets);
                 spec["replicate"] = json!(settings.replicate);
+                spec["informative"] =
+                    json!({ "genes": settings.informative.genes, "halves": settings.informative.halves });
                 spec["skill_against"] = json!(settings.skill_against);
             }
             Subject::Impacts { strata, .. } => spec["strata"] = json!(strata),
@@ -260,7 +271,13 @@ fn effect_settings(keys: &mut Keys<'_>) -> effects::Settings {
     let (min_cells, draws) = (count("min_cells", 1, FEWEST_CELLS), count("bootstrap", 0, DRAWS));
     let (splits, random_targets) = (count("splits", 0, SPLITS), count("random_targets", 0, RANDOM_TARGETS));
     let (replicate, skill_against) = (keys.text("replicate"), keys.text("skill_against"));
-    effects::Settings { min_cells, draws, splits, random_targets, replicate, skill_against }
+    let rule = effects::RULE;
+    let informative = keys.inner("informative", |keys| effects::Rule {
+        genes: keys.count("genes", 0).map_or(rule.genes, |n| n as usize),
+        halves: keys.number("halves", -1.0, 1.0).unwrap_or(rule.halves),
+    });
+    let informative = informative.unwrap_or(rule);
+    effects::Settings { min_cells, draws, splits, random_targets, replicate, informative, skill_against }
 }
 
 /// A skill is counted from one of the baselines.
@@ -292,7 +309,7 @@ impl Peers<'_> {
 }
 
 /// The models in groups that learned from the same cells; perturbed cells, which no baseline sees, do not count.
-fn by_training<'c>(models: &'c [Chosen], cx: &StepCx<'_>) -> Result<Vec<Peers<'c>>> {
+fn by_training<'c>(models: impl IntoIterator<Item = &'c Chosen>, cx: &StepCx<'_>) -> Result<Vec<Peers<'c>>> {
     let mut groups: Vec<Peers<'_>> = vec![];
     for model in models {
         let training = training_cells(model, cx)?;
@@ -336,6 +353,10 @@ fn same_controls(one: &Arc<Cells>, other: &Arc<Cells>) -> bool {
     Arc::ptr_eq(one, other) || one.var.names == other.var.names && same_rows()
 }
 
+fn answers_scores(call: &Call) -> bool {
+    call.component.model_info().answers == Answers::GeneScores
+}
+
 /// The loaded baselines that answer with what is compared: gene scores are effects, and neither profiles nor impacts.
 fn every_baseline(keys: &mut Keys<'_>, effects: bool) -> Vec<Call> {
     let is_baseline = |c: &crate::plugin::Component| {
@@ -367,7 +388,7 @@ fn training_cells(model: &Chosen, cx: &StepCx<'_>) -> Result<Option<TrainingCell
 /// The name of a member in the scores: its step, its port if that says more, and its labels.
 fn name_of(chosen: &Chosen, cx: &StepCx<'_>) -> String {
     let step = cx.run().step(chosen);
-    let port = ["model", "cells", "impacts"].contains(&chosen.input.port.as_str());
+    let port = ["model", "cells", "impacts", "predictions"].contains(&chosen.input.port.as_str());
     let base = if port { step.name.clone() } else { format!("{}.{}", step.name, chosen.input.port) };
     let mut labels: Vec<&str> = chosen.labels.values().map(String::as_str).collect();
     labels.extend(chosen.group.iter().map(|(_, value)| value.as_str()));

@@ -127,7 +127,7 @@ impl Side {
 }
 
 /// Benjamini and Hochberg's adjusted p values: the smallest false discovery rate at which each is found.
-fn adjusted(p: &[f64]) -> Vec<f64> {
+pub fn adjusted(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[b].total_cmp(&p[a]));
     let mut least = 1f64;

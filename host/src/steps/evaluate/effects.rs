@@ -5,20 +5,23 @@
 //! are δ already. The perturbed genes are left out of every score.
 
 mod arms;
+mod informative;
 mod judged;
 mod panel;
 mod random_targets;
 mod verdicts;
 
 use super::scores::ScoreRow;
-use super::{Evaluate, Judge, TrainingCells, by_training, differential, name_of, single};
-use crate::data::{Cells, Knockouts};
+use super::{Evaluate, Judge, Peers, TrainingCells, by_training, differential, name_of, single};
+use crate::data::{Cells, Knockouts, LabelRules, Measured};
 use crate::plugin::{Answers, Services};
-use crate::run::{Cancelled, StepCx};
-use crate::steps::FittedModel;
+use crate::run::{Cancelled, Chosen, StepCx};
+use crate::steps::predictions::Predicted;
 use crate::steps::screen::{Effects, null_profile, population_effects};
+use crate::steps::{Action, FittedModel};
 use anyhow::{Result, ensure};
 use arms::Arms;
+pub use informative::{RULE, Rule};
 use judged::{Court, Drawn};
 use panel::Panel;
 use random_targets::RandomTargets;
@@ -52,6 +55,8 @@ pub struct Settings {
     pub random_targets: usize,
     /// The annotation whose values are the replicates.
     pub replicate: Option<String>,
+    /// Which perturbations are informative.
+    pub informative: Rule,
     /// The baseline that a skill is counted from; the best, if not given.
     pub skill_against: Option<String>,
 }
@@ -86,24 +91,29 @@ pub fn scores(
     };
     let asked = Arc::new(asked.select_cells(&asked.controls()));
     ensure!(!asked.is_empty(), "there are no control cells to predict in");
-    let mut groups = by_training(cx.chosen("models"), cx)?;
+    let (told, models): (Vec<&Chosen>, Vec<&Chosen>) = cx
+        .chosen("models")
+        .iter()
+        .partition(|chosen| matches!(cx.run().step(chosen).action, Action::Predictions(_)));
+    let mut groups = by_training(models, cx)?;
     // What was trained nowhere stands beside the baselines of the others.
     if let Some(at) = groups.iter().position(|peers| peers.training.is_none()).filter(|_| groups.len() > 1) {
         let untrained = groups.remove(at);
         groups[0].models.extend(untrained.models);
     }
-    let tested = judges.iter().any(|judge| judge.info.wants("observed"));
+    if groups.is_empty() {
+        groups.push(Peers { models: vec![], training: Some((asked.clone(), None)) });
+    }
     let mut rows = vec![];
-    for peers in &groups {
+    for (at, peers) in groups.iter().enumerate() {
         let (models, fitted) = (&peers.models, peers.fitted(cx)?);
-        let measured = fitted[0].align_held(truth.clone(), &cx.services)?;
-        let panel = Panel::of(&measured, settings.min_cells, tested, &cx.services)?;
-        let bout = Bout {
-            panel: &panel,
-            cells: &*fitted[0].align_held(asked.clone(), &cx.services)?,
-            truth: &truth,
-            host: &cx.services,
+        let aligned = |cells: &Arc<Cells>| match fitted.first() {
+            Some(model) => model.align_held(cells.clone(), &cx.services),
+            None => Ok(cells.clone()),
         };
+        let measured = aligned(&truth)?;
+        let panel = Panel::of(&measured, settings.min_cells, &cx.services)?;
+        let bout = Bout { panel: &panel, cells: &*aligned(&asked)?, truth: &truth, host: &cx.services };
         let random =
             RandomTargets::of(&panel, &panel.presence(&measured), settings.random_targets, &cx.services);
         let mut contenders = vec![];
@@ -114,6 +124,10 @@ pub fn scores(
             contenders.push(contender);
             let all = models.len() + evaluate.baselines.len();
             cx.services.progress(contenders.len() as u64, all as u64, "models");
+        }
+        for chosen in told.iter().filter(|_| at == 0) {
+            let predicted = Predicted::open(&cx.run().instance(chosen)?.dir)?;
+            contenders.push(bout.told(name_of(chosen, cx), &predicted));
         }
         let whose = peers.suffix(&groups, &contenders[0].name);
         for (name, model) in evaluate.fit_baselines(peers.training.as_ref(), cx)? {
@@ -174,6 +188,32 @@ impl Bout<'_> {
                 Effects::Logs(before, after) => difference(&before, &after),
             },
         })
+    }
+
+    /// What somebody else predicted, by labels in the styles of scPerturb and GEARS.
+    fn told(&self, name: String, predicted: &Predicted) -> Contender {
+        let names = &self.cells.var.names;
+        let labels = predicted.labels();
+        let read = Measured::read(&labels, names, &LabelRules::default());
+        let (mut effects, mut missing, mut genes) = (vec![], vec![], 0);
+        for label in &self.panel.labels {
+            let own = (0..labels.len()).find(|&i| read.of_cell(i).label == *label);
+            let (row, known) = predicted.of(own.map_or(label, |i| &labels[i]), names);
+            if known == 0 {
+                missing.push(label.as_str());
+            }
+            genes = genes.max(known);
+            effects.extend(row);
+        }
+        if !missing.is_empty() {
+            self.host.warn(format!("{name} predicts nothing of {}: no score there", missing.join(", ")));
+        }
+        if genes < names.len() {
+            self.host
+                .warn(format!("{name} has effects on {genes} of the {} genes: 0 on the others", names.len()));
+        }
+        self.panel.silence(&mut effects);
+        Contender { name, baseline: false, knows: false, scores: true, effects, random: vec![] }
     }
 
     /// Whether a model learned from the very cells that it is compared with, or from others with these perturbations.

@@ -5,6 +5,7 @@ use super::super::Judge;
 use super::super::levels::{Level, PLAIN};
 use super::super::scores::{FEWEST, Margin, ScoreRow, finite, mean, standard_deviation, student};
 use super::arms::Arms;
+use super::informative::spearman;
 use super::panel::{Evidence, Panel};
 use super::random_targets::RandomTargets;
 use super::{Contender, Settings};
@@ -55,12 +56,14 @@ struct Verdict {
 pub struct Drawn {
     verdicts: Vec<Vec<Verdict>>,
     ceiling: Vec<Units>,
+    /// The informative perturbations.
+    informative: Vec<usize>,
 }
 
 impl Drawn {
     /// Scores all contenders.
     pub fn of(court: &Court<'_>, arms: &Arms, settings: &Settings) -> Result<Self> {
-        let whole = court.evidence(&[vec![1; court.cells.len()]])?;
+        let whole = court.evidence(&[vec![1; court.cells.len()]], true)?;
         let mut verdicts = court.each(|judge, contender| {
             let random = (0..court.random.len()).filter(|_| !contender.random.is_empty());
             let random = random.map(|draw| {
@@ -90,23 +93,31 @@ impl Drawn {
                 }
             }
         }
-        let splits: Vec<Vec<Units>> = (0..settings.splits)
+        let splits: Vec<(Vec<Units>, Units)> = (0..settings.splits)
             .into_par_iter()
             .map(|n| court.agreement(&arms.halves(seed, n)))
             .collect::<Result<_>>()?;
         let over_splits = |judge: usize| -> Units {
-            let of = |i: usize| mean(splits.iter().map(|split| split[judge][i]));
+            let of = |i: usize| mean(splits.iter().map(|(split, _)| split[judge][i]));
             (0..court.panel.labels.len()).map(of).collect()
         };
+        let agreement: Units =
+            (0..court.panel.labels.len()).map(|i| mean(splits.iter().map(|(_, rho)| rho[i]))).collect();
+        let informative = settings.informative.informative(court.panel, &whole[0], &agreement);
         let ceiling =
             if splits.is_empty() { vec![] } else { (0..court.judges.len()).map(over_splits).collect() };
-        Ok(Self { verdicts, ceiling })
+        Ok(Self { verdicts, ceiling, informative })
     }
 }
 
 impl Court<'_> {
-    fn evidence(&self, weights: &[Vec<u32>]) -> Result<Vec<Evidence>> {
-        self.panel.evidence(self.cells, weights, self.host)
+    fn evidence(&self, weights: &[Vec<u32>], tested: bool) -> Result<Vec<Evidence>> {
+        self.panel.evidence(self.cells, (weights, tested), self.host)
+    }
+
+    /// Whether some metric looks at tests.
+    fn tests(&self) -> bool {
+        self.judges.iter().any(|judge| judge.info.wants("observed"))
     }
 
     /// Something for each metric and contender.
@@ -117,14 +128,17 @@ impl Court<'_> {
 
     /// The scores of some draws: draws × metrics × contenders.
     fn scores_of(&self, weights: &[Vec<u32>]) -> Result<Vec<Vec<Vec<Units>>>> {
-        let evidence = self.evidence(weights)?;
+        let evidence = self.evidence(weights, self.tests())?;
         evidence.par_iter().map(|e| self.each(|judge, c| self.units(judge, e, &c.effects))).collect()
     }
 
-    /// How well the one half of the cells predicts the other, by each metric.
-    fn agreement(&self, halves: &[Vec<u32>; 2]) -> Result<Vec<Units>> {
-        let evidence = self.evidence(halves)?;
-        self.judges.iter().map(|judge| self.units(judge, &evidence[1], &evidence[0].effects)).collect()
+    /// How well the one half of the cells predicts the other, by each metric and by the correlation of ranks.
+    fn agreement(&self, halves: &[Vec<u32>; 2]) -> Result<(Vec<Units>, Units)> {
+        let evidence = self.evidence(halves, self.tests())?;
+        let by = |judge| self.units(judge, &evidence[1], &evidence[0].effects);
+        let of = |half: usize, i: usize| self.panel.others(&evidence[half].effects, i);
+        let rho = (0..self.panel.labels.len()).map(|i| spearman(&of(0, i), &of(1, i))).collect();
+        Ok((self.judges.iter().map(by).collect::<Result<_>>()?, rho))
     }
 
     /// The score of each perturbation.
@@ -171,6 +185,7 @@ impl Court<'_> {
                 own: &own,
                 verdicts: &drawn.verdicts[at],
                 ceiling: drawn.ceiling.get(at),
+                informative: &drawn.informative,
                 level: Level::of_models(models),
                 sign: match judge.info.direction.as_str() {
                     "higher" => Some(1.0),
@@ -193,6 +208,7 @@ struct Trial<'a> {
     own: &'a [usize],
     verdicts: &'a [Verdict],
     ceiling: Option<&'a Units>,
+    informative: &'a [usize],
     level: Level,
     /// 1 where higher is better, −1 where lower is.
     sign: Option<f64>,
@@ -200,29 +216,44 @@ struct Trial<'a> {
 }
 
 /// Over which perturbations a row is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Stratum {
     All,
+    Informative,
     Only(usize),
 }
 
 impl Stratum {
-    /// Its perturbations.
-    fn members(self, n: usize) -> std::ops::Range<usize> {
-        match self {
-            Self::All => 0..n,
-            Self::Only(i) => i..i + 1,
-        }
+    /// Whether it is a mean over perturbations.
+    fn is_pooled(self) -> bool {
+        !matches!(self, Self::Only(_))
     }
 }
 
 impl Trial<'_> {
+    /// The perturbations of a stratum.
+    fn members(&self, stratum: Stratum) -> Vec<usize> {
+        match stratum {
+            Stratum::All => (0..self.court.panel.labels.len()).collect(),
+            Stratum::Informative => self.informative.to_vec(),
+            Stratum::Only(i) => vec![i],
+        }
+    }
+
     fn rows(&self, settings: &Settings) -> Vec<ScoreRow> {
         let n = self.court.panel.labels.len();
         let base = self.base_of_skill(settings);
         let mut rows = vec![];
-        for stratum in std::iter::once(Stratum::All).chain((0..n).map(Stratum::Only)) {
-            let ceiling = self.ceiling.map(|units| over(units, &stratum.members(n).collect::<Vec<_>>()));
+        let pooled = [Stratum::All, Stratum::Informative];
+        let pooled = &pooled[..if self.informative.is_empty() { 1 } else { 2 }];
+        for stratum in pooled.iter().copied().chain((0..n).map(Stratum::Only)) {
+            // The ceiling of those perturbations that somebody has a score for.
+            let members: Vec<usize> = self
+                .members(stratum)
+                .into_iter()
+                .filter(|&i| self.own.iter().any(|&c| self.verdicts[c].whole[i].is_finite()))
+                .collect();
+            let ceiling = self.ceiling.map(|units| over(units, &members));
             let mut of_stratum: Vec<ScoreRow> = self
                 .own
                 .iter()
@@ -230,13 +261,13 @@ impl Trial<'_> {
                 .flatten()
                 .collect();
             if let (Some(value), Some(units)) = (ceiling, self.ceiling) {
-                let scored = units.iter().filter(|x| x.is_finite()).count();
+                let scored = members.iter().filter(|&&i| units[i].is_finite()).count();
                 let mut row = self.empty(CEILING, false, stratum, value);
-                row.scored = matches!(stratum, Stratum::All).then_some(scored);
+                row.scored = stratum.is_pooled().then_some(scored);
                 of_stratum.push(row);
             }
             if let (Some(base), Some(ceiling), Some(sign)) = (base, ceiling, self.sign) {
-                let low = over(&self.verdicts[base].whole, &stratum.members(n).collect::<Vec<_>>());
+                let low = over(&self.verdicts[base].whole, &members);
                 let room = sign * (ceiling - low);
                 for row in of_stratum.iter_mut().filter(|_| room > 0.0) {
                     row.skill = row.value.and_then(|value| finite(sign * (value - low) / room));
@@ -269,6 +300,7 @@ impl Trial<'_> {
     fn empty(&self, name: &str, baseline: bool, stratum: Stratum, value: f64) -> ScoreRow {
         let stratum = match stratum {
             Stratum::All => "perturbations",
+            Stratum::Informative => "informative",
             Stratum::Only(i) => &self.court.panel.labels[i],
         };
         super::super::scores::plain_row((self.data, stratum), self.judge, (name, baseline), value)
@@ -279,11 +311,14 @@ impl Trial<'_> {
         let members = self.scored(&[c], stratum);
         let mut row =
             self.empty(&contender.name, contender.baseline, stratum, over(&verdict.whole, &members));
-        (row.lower, row.upper) = self.interval(&verdict.whole, &verdict.drawn, &members, PLAIN);
+        let (lower, upper) = self.interval(&verdict.whole, &verdict.drawn, &members, PLAIN);
+        // No score is beyond what the metric says of itself, as a normal interval may be.
+        row.lower = lower.map(|x| x.max(self.judge.info.low.unwrap_or(f64::NEG_INFINITY)));
+        row.upper = upper.map(|x| x.min(self.judge.info.high.unwrap_or(f64::INFINITY)));
         row.covers = row.lower.map(|_| self.covers(&members, stratum));
-        if let Stratum::All = stratum {
+        if stratum.is_pooled() {
             row.scored = Some(members.len());
-            row.of = verdict.whole.len();
+            row.of = self.members(stratum).len();
         }
         if contender.knows || self.sign.is_none() {
             return row;
@@ -295,9 +330,9 @@ impl Trial<'_> {
         let margins: Vec<Margin> = rivals.map(|b| self.margin(c, b, stratum)).collect();
         row.beats =
             margins.iter().filter(|m| m.lower.is_some_and(|x| x > 0.0)).map(|m| m.rival.clone()).collect();
-        if let Stratum::All = stratum {
+        if stratum.is_pooled() {
             row.rivals = margins.iter().map(|m| m.rival.clone()).collect();
-            row.random = self.above_random(c);
+            row.random = self.above_random(c, stratum);
         }
         // The rival that leaves least to gain.
         let known = margins.into_iter().filter(|m| m.gain.is_finite());
@@ -327,9 +362,9 @@ impl Trial<'_> {
     }
 
     /// In how many draws of random targets the own targets score better, and of how many.
-    fn above_random(&self, c: usize) -> Option<(usize, usize)> {
+    fn above_random(&self, c: usize, stratum: Stratum) -> Option<(usize, usize)> {
         let (sign, verdict) = (self.sign?, &self.verdicts[c]);
-        let members = self.scored(&[c], Stratum::All);
+        let members = self.scored(&[c], stratum);
         let own = over(&verdict.whole, &members);
         let values: Vec<f64> =
             verdict.random.iter().map(|units| over(units, &members)).filter(|x| x.is_finite()).collect();
@@ -340,7 +375,7 @@ impl Trial<'_> {
     /// The perturbations of a stratum in which all of some contenders have a score.
     fn scored(&self, contenders: &[usize], stratum: Stratum) -> Vec<usize> {
         let has = |&i: &usize| contenders.iter().all(|&c| self.verdicts[c].whole[i].is_finite());
-        stratum.members(self.court.panel.labels.len()).filter(has).collect()
+        self.members(stratum).into_iter().filter(has).collect()
     }
 
     /// By how much one contender is better than another, over the perturbations in which both have a score.
@@ -384,7 +419,7 @@ impl Trial<'_> {
 
     fn covers(&self, members: &[usize], stratum: Stratum) -> &'static str {
         match stratum {
-            Stratum::All if members.len() >= FEWEST => "perturbations",
+            _ if stratum.is_pooled() && members.len() >= FEWEST => "perturbations",
             _ if members.iter().all(|&i| self.arms.covers(i) == "replicates") => "replicates",
             _ => "cells",
         }

@@ -27,7 +27,7 @@ pub struct Panel {
     pub genes: usize,
     /// The pseudo-gene of `close = "library"`, which no score looks at.
     other: Option<u32>,
-    /// For the rank-sum test of each gene; none where no metric asks for it.
+    /// For the rank-sum test of each gene.
     ranks: Vec<Ranks>,
 }
 
@@ -42,8 +42,8 @@ pub struct Evidence {
 }
 
 impl Panel {
-    /// All perturbations of at least so many cells; `tested`: whether genes are to be tested.
-    pub fn of(cells: &Cells, min_cells: usize, tested: bool, host: &Services) -> Result<Self> {
+    /// All perturbations of at least so many cells.
+    pub fn of(cells: &Cells, min_cells: usize, host: &Services) -> Result<Self> {
         let column = cells.var.index();
         let controls = cells.controls();
         ensure!(!controls.is_empty(), "no cell of `truth` is a control");
@@ -82,9 +82,7 @@ impl Panel {
             few.len(),
             unknown.len()
         );
-        if tested {
-            panel.ranks = panel.ranked(cells);
-        }
+        panel.ranks = panel.ranked(cells);
         Ok(panel)
     }
 
@@ -110,8 +108,14 @@ impl Panel {
         by_gene(cells).par_iter().map(of_gene).collect()
     }
 
-    /// What the cells say when each counts as often as some weights say, for each of these.
-    pub fn evidence(&self, cells: &Cells, weights: &[Vec<u32>], host: &Services) -> Result<Vec<Evidence>> {
+    /// What the cells say when each counts as often as some weights say, for each of these; `tested`: whether genes are
+    /// tested too.
+    pub fn evidence(
+        &self,
+        cells: &Cells,
+        (weights, tested): (&[Vec<u32>], bool),
+        host: &Services,
+    ) -> Result<Vec<Evidence>> {
         let (n, draws) = (self.labels.len(), weights.len());
         let size = |rows: &[usize]| -> Vec<f64> {
             weights.iter().map(|w| rows.iter().map(|&row| f64::from(w[row])).sum()).collect()
@@ -150,7 +154,11 @@ impl Panel {
             let mean: Vec<f64> = whole.iter().skip(draw).step_by(draws).map(|x| x / controls[draw]).collect();
             Evidence {
                 effects,
-                z: self.z(&weights[draw], (controls[draw], &sizes)),
+                z: if tested {
+                    self.z(&weights[draw], (controls[draw], &sizes))
+                } else {
+                    vec![f32::NAN; n * self.genes]
+                },
                 controls: mean.into_iter().map(|x| x as f32).collect(),
             }
         };
