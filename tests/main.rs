@@ -11,6 +11,7 @@ mod choice;
 mod compatibility;
 mod conformance;
 mod diagnostics;
+mod evaluation;
 mod examples;
 mod host_steps;
 mod inputs;

@@ -59,12 +59,16 @@ use = "evaluate"
 models = ["measured", "coupled", "ridge", "ranked"]
 truth = "singles"
 metrics = ["py-nearest", "pearson", "spearman"]
+bootstrap = 20
+random_targets = 3
 [steps.doubles-scores]
 use = "evaluate"
 models = ["measured", "coupled", "world.truth"]
 truth = "doubles"
 cells = "wild-type"
 metrics = ["py-nearest", "pearson"]
+bootstrap = 20
+random_targets = 3
 [steps.report]
 use = "report"
 from = ["singles-scores", "doubles-scores", "measured-screen", "coupled-screen"]

@@ -27,6 +27,7 @@ use crate::data::{CellSet, Cells, Frame};
 pub use detect::{Format, detect};
 pub use h5ad::H5ad;
 pub use table::Orientation;
+pub use text::read_all as read_text;
 pub use values::{ValueKind, ValueScan, ValueSummary, sample_rows};
 
 /// Most cells that [`look`] reads of each matrix.

@@ -36,7 +36,9 @@ fn one_line(text: &str) -> String {
     joined.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-pub use call::{Fitted, Lesson, Metric, Model, PluginFailure, Simulation, Simulator, Strategy, Training};
+pub use call::{
+    Fitted, Lesson, Metric, Model, Panel, PluginFailure, Simulation, Simulator, Strategy, Training,
+};
 pub use discover::{Candidate, Origin, SearchPath};
 pub use load::{Isolation, Plugin, load};
 pub use manifest::is_name;

@@ -3,6 +3,7 @@
 mod best;
 mod evaluate;
 mod fit;
+mod predictions;
 mod prepare;
 mod read;
 mod report;
@@ -13,6 +14,7 @@ mod split;
 pub use best::Best;
 pub use evaluate::Evaluate;
 pub use fit::{Fit, FittedModel, Repeats, Variation};
+pub use predictions::Predictions;
 pub use prepare::Prepare;
 pub use read::Read;
 pub use report::{FILE as REPORT_FILE, Report};
@@ -41,6 +43,8 @@ pub enum HostStep {
     Split,
     /// The best of several models.
     Best,
+    /// Predicted effects from a file.
+    Predictions,
     /// Impacts of knockouts.
     Screen,
     /// Scores of models.
@@ -49,11 +53,12 @@ pub enum HostStep {
     Report,
 }
 
-const HOST_STEPS: [(&str, HostStep); 7] = [
+const HOST_STEPS: [(&str, HostStep); 8] = [
     ("read", HostStep::Read),
     ("prepare", HostStep::Prepare),
     ("split", HostStep::Split),
     ("best", HostStep::Best),
+    ("predictions", HostStep::Predictions),
     ("screen", HostStep::Screen),
     ("evaluate", HostStep::Evaluate),
     ("report", HostStep::Report),
@@ -76,6 +81,7 @@ impl HostStep {
             Self::Read | Self::Prepare => vec![("cells", PortType::Cells)],
             Self::Split => split::ports(table),
             Self::Best => vec![("model", PortType::Model)],
+            Self::Predictions => vec![("predictions", PortType::Predictions)],
             Self::Screen => vec![("impacts", PortType::Impacts), ("effects", PortType::Effects)],
             Self::Evaluate => vec![("scores", PortType::Scores)],
             Self::Report => vec![("report", PortType::Report)],
@@ -89,6 +95,7 @@ impl HostStep {
             Self::Prepare => Prepare::resolve(keys).map(Action::Prepare),
             Self::Split => Split::resolve(keys).map(Action::Split),
             Self::Best => Best::resolve(keys).map(Action::Best),
+            Self::Predictions => Predictions::resolve(keys).map(Action::Predictions),
             Self::Screen => Screen::resolve(keys).map(Box::new).map(Action::Screen),
             Self::Evaluate => Evaluate::resolve(keys).map(Action::Evaluate),
             Self::Report => Report::resolve(keys).map(Action::Report),
@@ -110,6 +117,8 @@ pub enum Action {
     Fit(Fit),
     /// See [`HostStep::Best`].
     Best(Best),
+    /// See [`HostStep::Predictions`].
+    Predictions(Predictions),
     /// See [`HostStep::Screen`].
     Screen(Box<Screen>),
     /// See [`HostStep::Evaluate`].
@@ -128,6 +137,7 @@ macro_rules! each {
             Action::Simulate($step) => $call,
             Action::Fit($step) => $call,
             Action::Best($step) => $call,
+            Action::Predictions($step) => $call,
             Action::Screen($step) => $call,
             Action::Evaluate($step) => $call,
             Action::Report($step) => $call,
@@ -156,7 +166,7 @@ impl Action {
             Self::Fit(_) | Self::Best(_) => &["train", "validation"],
             Self::Screen(_) => &["cells"],
             Self::Evaluate(evaluate) => evaluate.cell_keys(),
-            Self::Read(_) | Self::Simulate(_) | Self::Report(_) => &[],
+            Self::Read(_) | Self::Simulate(_) | Self::Predictions(_) | Self::Report(_) => &[],
         }
     }
 
@@ -184,6 +194,7 @@ impl Action {
         let mut files = match self {
             Self::Read(read) => read.files(),
             Self::Prepare(prepare) => prepare.files(),
+            Self::Predictions(predictions) => predictions.files(),
             _ => vec![],
         };
         files.extend(self.calls().into_iter().flat_map(|call| call.params.files.clone()));
@@ -199,6 +210,7 @@ impl Action {
             Self::Simulate(simulate) => simulate.call.full_name(),
             Self::Fit(fit) => fit.call.full_name(),
             Self::Best(_) => "best".into(),
+            Self::Predictions(_) => "predictions".into(),
             Self::Screen(_) => "screen".into(),
             Self::Evaluate(_) => "evaluate".into(),
             Self::Report(_) => "report".into(),
@@ -219,7 +231,9 @@ impl Action {
             Self::Read(read) => read.run(cx),
             Self::Prepare(prepare) => prepare.run(cx),
             Self::Split(split) => split.run(cx),
-            Self::Screen(_) | Self::Evaluate(_) | Self::Report(_) => Ok(Outputs::default()),
+            Self::Predictions(_) | Self::Screen(_) | Self::Evaluate(_) | Self::Report(_) => {
+                Ok(Outputs::default())
+            }
         }
     }
 }
@@ -237,13 +251,16 @@ fn warn_of_perturbed(cells: &CellSet, done: &str, host: &Services) {
 
 /// Makes a component once, to learn whether its parameters fit together.
 pub fn try_component(call: &Call) -> Result<()> {
+    make_and_drop(&call.plugin, &call.component, &call.params_json(), &silent_services())
+}
+
+/// Services that tell nobody.
+fn silent_services() -> Services {
     struct Silent;
     impl ProgressSink for Silent {
         fn update(&self, _: u64, _: u64, _: &str) {}
     }
-    let host =
-        Services::new("check", 0, Arc::new(AtomicBool::new(false)), Arc::new(Silent), std::env::temp_dir());
-    make_and_drop(&call.plugin, &call.component, &call.params_json(), &host)
+    Services::new("check", 0, Arc::new(AtomicBool::new(false)), Arc::new(Silent), std::env::temp_dir())
 }
 
 /// Makes a component and drops it.

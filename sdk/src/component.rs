@@ -454,11 +454,13 @@ pub struct Comparison<'a> {
     pub before: Option<ArrayView2<'a, f32>>,
     /// Rows × genes: the predicted profiles, or those after the knockout.
     pub after: Option<ArrayView2<'a, f32>>,
-    /// Rows × genes: the observed profiles.
+    /// Rows × genes: the observed profiles. In a panel, perturbations × genes: z of the Wilcoxon rank-sum test of a
+    /// gene between the perturbation's cells and the controls, above 0 where it is higher in them; NaN where a gene was
+    /// not tested.
     pub observed: Option<ArrayView2<'a, f32>>,
     /// The knockout of each row.
     pub knockouts: Option<Knockouts<'a>>,
-    /// Control cells × genes.
+    /// Control cells × genes. In a panel one row: the mean over the controls of log(1 + 10,000 p).
     pub controls: Option<ArrayView2<'a, f32>>,
     /// A panel of perturbations, for a metric of the shape [`Panel`](Shape::Panel): before has the measured effect of
     /// each, perturbations × genes, after the predicted one; these are their targets. An effect is the difference of

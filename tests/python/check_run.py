@@ -130,8 +130,10 @@ for column, mean in (("before", np.mean(before, axis=0)), ("after", np.mean(afte
 for scores in run.glob("steps/*/scores.csv"):
     table = pd.read_csv(scores)
     wanted = ["data", "model", "metric", "stratum", "value", "lower", "upper", "direction", "beats", "scored"]
+    wanted += ["interval", "skill"]
     assert list(table.columns) == wanted, table.columns
     bounded = table.dropna(subset=["lower", "upper", "value"])
     assert ((bounded["lower"] <= bounded["value"]) & (bounded["value"] <= bounded["upper"])).all(), scores
+    assert table["interval"].notna().equals(table["lower"].notna()), scores
 
 print(f"{len(impacts)} impacts; largest difference to numpy {worst:.1e}")

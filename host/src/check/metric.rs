@@ -3,9 +3,11 @@
 use super::bench::Bench;
 use super::{Applies, Case, PASSED, calls, required, skipped, unless};
 use crate::data::Knockouts;
-use crate::plugin::{Metric, MetricInfo, Shape};
+use crate::plugin::{Metric, MetricInfo, Panel, Shape};
+use crate::run::seeded_stream;
 use anyhow::{Context, Result, bail, ensure};
 use lacuna_abi::MatRef;
+use rand::RngExt;
 
 /// Scores that differ by less are the same.
 const TOLERANCE: f64 = 1e-6;
@@ -181,7 +183,7 @@ fn why_not(bench: &Bench<'_>) -> Option<String> {
     let info = bench.component.metric_info();
     let given: &[&str] = match info.shape {
         Shape::Row => &["before", "after", "observed", "knockouts"],
-        Shape::Panel => &["before", "after", "panel"],
+        Shape::Panel => &["before", "after", "panel", "observed", "controls"],
         Shape::Population => return Some("it scores populations, which no step asks for".into()),
     };
     let missing = info.needs.iter().find(|part| !given.contains(&part.as_str()));
@@ -202,13 +204,22 @@ fn with_metric(
 struct Rows {
     before: Vec<f32>,
     after: Vec<f32>,
+    /// Of a panel: z of each gene, and the controls' mean.
+    z: Vec<f32>,
+    controls: Vec<f32>,
     knockouts: Knockouts,
     genes: usize,
 }
 
+/// Genes of a panel: enough that those that change are not too few to be scored.
+const PANEL_GENES: usize = 120;
+
 impl Rows {
     /// Cells without one of their genes, closed again, and a little changed.
     fn of(bench: &Bench<'_>, n: usize) -> Self {
+        if bench.component.metric_info().shape == Shape::Panel {
+            return Self::of_panel(bench.seed, n);
+        }
         let (cells, genes) = (bench.cells, bench.cells.n_genes());
         let (mut before, mut after, mut knockouts) =
             (vec![0.0; n * genes], vec![0.0; n * genes], Knockouts::default());
@@ -225,14 +236,24 @@ impl Rows {
             let sum: f32 = changed.iter().sum();
             changed.iter_mut().filter(|_| sum > 0.0).for_each(|p| *p /= sum);
         }
-        if bench.component.metric_info().shape != Shape::Panel {
-            return Self { before, after, knockouts, genes };
+        Self { before, after, z: vec![], controls: vec![], knockouts, genes }
+    }
+
+    /// Measured effects, predictions that know something of them, and z values that grow with the effects.
+    fn of_panel(seed: u64, n: usize) -> Self {
+        let genes = PANEL_GENES;
+        let mut stream = seeded_stream(seed, 2);
+        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| stream.random_range(-1.0..1.0f32)).collect() };
+        let (mut before, noise, controls) = (draw(n * genes), draw(n * genes), draw(genes));
+        let mut after: Vec<f32> = before.iter().zip(&noise).map(|(b, noise)| (b + noise) / 2.0).collect();
+        let z = before.iter().map(|b| 6.0 * b).collect();
+        let mut knockouts = Knockouts::default();
+        for i in 0..n {
+            let target = i % genes;
+            knockouts.push_population(&[target as u32], &[0.0]);
+            (before[i * genes + target], after[i * genes + target]) = (0.0, 0.0);
         }
-        let mut panel = Knockouts::default();
-        (0..n).for_each(|i| panel.push_population(knockouts.genes(i), knockouts.levels(i)));
-        let even = 1.0 / genes.max(1) as f32;
-        before.iter_mut().chain(&mut after).for_each(|p| *p -= even);
-        Self { before, after, knockouts: panel, genes }
+        Self { before, after, z, controls, knockouts, genes }
     }
 
     fn equal(self) -> Self {
@@ -252,6 +273,8 @@ impl Rows {
         Self {
             before: pick(&self.before),
             after: pick(&self.after),
+            z: if self.z.is_empty() { vec![] } else { pick(&self.z) },
+            controls: self.controls.clone(),
             knockouts: self.knockouts.select(chosen.iter().copied()),
             genes: self.genes,
         }
@@ -271,9 +294,14 @@ impl Rows {
             std::mem::swap(&mut before, &mut after);
         }
         if info.shape == Shape::Panel {
-            return metric
-                .score_panel(&bench.services(), (before, after), &self.knockouts)
-                .context("scoring");
+            let panel = Panel {
+                measured: before,
+                predicted: after,
+                targets: &self.knockouts,
+                z: matrix(&self.z),
+                controls: MatRef::from_rows(&self.controls, 1, self.genes),
+            };
+            return metric.score_panel(&bench.services(), panel).context("scoring");
         }
         let observed = info.wants("observed").then(|| matrix(&self.before));
         let knockouts = info.wants("knockouts").then_some(&self.knockouts);

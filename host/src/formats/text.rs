@@ -69,7 +69,7 @@ impl Lines {
 }
 
 /// All text of a file, without a byte order mark.
-pub(super) fn read_all(path: &Path) -> Result<String> {
+pub fn read_all(path: &Path) -> Result<String> {
     let mut bytes = vec![];
     open(path)?.read_to_end(&mut bytes).context("it is damaged or cut short")?;
     let mut text = String::from_utf8(bytes)

@@ -151,7 +151,8 @@ fn check_evaluation(plan: &Plan, step: usize, evaluate: &Evaluate, problems: &mu
                 call.name
             );
             problems.push(
-                Diagnostic::error(call.at.clone(), title).help("a correlation fits, or a metric of panels"),
+                Diagnostic::error(call.at.clone(), title)
+                    .help("a correlation fits, or a metric that is free of scale, as pds"),
             );
         }
     }

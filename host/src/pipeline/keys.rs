@@ -20,6 +20,8 @@ pub enum PortType {
     Model,
     /// A network.
     Network,
+    /// Predicted effects.
+    Predictions,
     /// The impacts of a screen.
     Impacts,
     /// The effects of a screen.
@@ -36,6 +38,7 @@ impl std::fmt::Display for PortType {
             Self::Cells => "cells",
             Self::Model => "a model",
             Self::Network => "a network",
+            Self::Predictions => "predicted effects",
             Self::Impacts => "the impacts of a screen",
             Self::Effects => "the effects of a screen",
             Self::Scores => "scores",

@@ -536,7 +536,23 @@ struct Comparison<'a> {
     after: MatRef<'a>,
     observed: Option<MatRef<'a>>,
     knockouts: Option<&'a Knockouts>,
+    controls: Option<MatRef<'a>>,
     panel: Option<&'a Knockouts>,
+}
+
+/// Measured and predicted effects of perturbations, and what is known of the measured ones; perturbations × genes.
+#[derive(Clone, Copy)]
+pub struct Panel<'a> {
+    /// The measured effects.
+    pub measured: MatRef<'a>,
+    /// The predicted ones.
+    pub predicted: MatRef<'a>,
+    /// The genes that each perturbation removes.
+    pub targets: &'a Knockouts,
+    /// z of the rank-sum test of each gene; NaN where it was not tested.
+    pub z: MatRef<'a>,
+    /// One row: each gene's mean over the controls of log1p(10⁴ p).
+    pub controls: MatRef<'a>,
 }
 
 impl abi::ComparisonApi for Comparison<'_> {
@@ -553,7 +569,7 @@ impl abi::ComparisonApi for Comparison<'_> {
         self.knockouts.map(knockouts_ref).into()
     }
     fn controls(&self) -> ROption<MatRef<'_>> {
-        RNone
+        self.controls.into()
     }
     fn panel(&self) -> ROption<KnockoutsRef<'_>> {
         self.panel.map(knockouts_ref).into()
@@ -574,18 +590,20 @@ impl Metric {
         observed: Option<MatRef<'_>>,
         knockouts: Option<&Knockouts>,
     ) -> Result<Vec<f64>> {
-        self.score(host, Comparison { before, after, observed, knockouts, panel: None })
+        self.score(host, Comparison { before, after, observed, knockouts, controls: None, panel: None })
     }
 
-    /// One score for each perturbation of a panel, from measured (before) and predicted (after) effects,
-    /// perturbations × genes; NaN where there is no value.
-    pub fn score_panel(
-        &self,
-        host: &Services,
-        (before, after): (MatRef<'_>, MatRef<'_>),
-        panel: &Knockouts,
-    ) -> Result<Vec<f64>> {
-        self.score(host, Comparison { before, after, observed: None, knockouts: None, panel: Some(panel) })
+    /// One score for each perturbation of a panel; NaN where there is no value.
+    pub fn score_panel(&self, host: &Services, panel: Panel<'_>) -> Result<Vec<f64>> {
+        let comparison = Comparison {
+            before: panel.measured,
+            after: panel.predicted,
+            observed: Some(panel.z),
+            knockouts: None,
+            controls: Some(panel.controls),
+            panel: Some(panel.targets),
+        };
+        self.score(host, comparison)
     }
 
     fn score(&self, host: &Services, comparison: Comparison<'_>) -> Result<Vec<f64>> {

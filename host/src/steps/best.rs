@@ -236,7 +236,7 @@ fn metric(keys: &mut Keys<'_>) -> Option<Call> {
 fn baselines(keys: &mut Keys<'_>) -> Option<Vec<Call>> {
     let found = keys.calls("baselines", Kind::Model, &mut |_| {});
     if keys.node("baselines").is_none() {
-        return Some(every_baseline(keys).into_iter().filter(is_comparable).collect());
+        return Some(every_baseline(keys, false).into_iter().filter(is_comparable).collect());
     }
     found.iter().flatten().for_each(|call| check_model(call, keys));
     found
@@ -359,21 +359,7 @@ mod tests {
     }
 
     fn row(value: Option<f64>, scored: usize) -> ScoreRow {
-        ScoreRow {
-            data: String::new(),
-            model: String::new(),
-            metric: String::new(),
-            stratum: String::new(),
-            value,
-            lower: None,
-            upper: None,
-            direction: String::new(),
-            beats: vec![],
-            scored: Some(scored),
-            of: 9,
-            baseline: false,
-            rivals: vec![],
-        }
+        ScoreRow { value, scored: Some(scored), of: 9, ..ScoreRow::default() }
     }
 
     #[test]

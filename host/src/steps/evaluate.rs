@@ -5,12 +5,13 @@ mod differential;
 mod effects;
 mod impacts;
 pub(super) mod mapping;
+mod ranks;
 pub(super) mod scores;
 
 use super::{Fit, FittedModel};
 use crate::data::Cells;
 use crate::pipeline::{Call, Diagnostic, Input, Keys, PortType};
-use crate::plugin::{Kind, Metric, MetricInfo, Shape};
+use crate::plugin::{Answers, Kind, Metric, MetricInfo, ModelInfo, Shape};
 use crate::run::{Chosen, Outputs, StepCx, json_bytes};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value as Json, json};
@@ -27,7 +28,7 @@ enum Subject {
     /// Predicted against observed profiles.
     Mapping { models: Vec<Input>, cells: Vec<Input> },
     /// Predicted against measured effects.
-    Effects { models: Vec<Input>, truth: Vec<Input>, cells: Vec<Input>, min_cells: usize },
+    Effects { models: Vec<Input>, truth: Vec<Input>, cells: Vec<Input>, settings: effects::Settings },
     /// Predicted against true impacts.
     Impacts { screens: Vec<Input>, truth: Vec<Input>, strata: Vec<String> },
 }
@@ -49,10 +50,10 @@ impl Evaluate {
         let (models, screens) = (keys.node("models").is_some(), keys.node("screens").is_some());
         let subject = match (models, screens) {
             (true, false) if keys.node("truth").is_some() => Subject::Effects {
-                models: keys.inputs("models", &[PortType::Model]),
+                models: keys.inputs("models", &[PortType::Model, PortType::Predictions]),
                 truth: keys.inputs("truth", &[PortType::Cells]),
                 cells: keys.inputs("cells", &[PortType::Cells]),
-                min_cells: keys.count("min_cells", 1).map_or(FEWEST_CELLS, |n| n as usize),
+                settings: effect_settings(keys),
             },
             (true, false) => Subject::Mapping {
                 models: keys.inputs("models", &[PortType::Model]),
@@ -91,8 +92,20 @@ impl Evaluate {
         let baselines = match keys.calls("baselines", Kind::Model, &mut |_| {}) {
             Some(calls) => calls,
             None if keys.node("baselines").is_some() => return None,
-            None => every_baseline(keys),
+            None => every_baseline(keys, matches!(subject, Subject::Effects { .. })),
         };
+        if let Subject::Effects { settings, .. } = &subject {
+            check_skill(settings, &baselines, keys);
+        }
+        if !matches!(subject, Subject::Effects { .. }) {
+            for call in baselines.iter().filter(|call| answers_scores(call)) {
+                let title =
+                    format!("`{}` answers with gene scores; profiles of cells are needed here", call.name);
+                keys.problem(
+                    Diagnostic::error(call.at.clone(), title).help("it is a baseline of measured effects"),
+                );
+            }
+        }
         // A baseline that sees the cell would only repeat it.
         let sees = |call: &Call| call.component.model_info().sees_expression;
         let baselines = baselines.into_iter().filter(|call| !(mapping && sees(call))).collect();
@@ -118,7 +131,16 @@ impl Evaluate {
         let mut spec = json!({ "metrics": describe(&self.metrics), "baselines": describe(&self.baselines) });
         match &self.subject {
             Subject::Mapping { .. } => spec["strata"] = json!([]),
-            Subject::Effects { min_cells, .. } => spec["min_cells"] = json!(min_cells),
+            Subject::Effects { settings, .. } => {
+                spec["min_cells"] = json!(settings.min_cells);
+                spec["bootstrap"] = json!(settings.draws);
+                spec["splits"] = json!(settings.splits);
+                spec["random_targets"] = json!(settings.random_targets);
+                spec["replicate"] = json!(settings.replicate);
+                spec["informative"] =
+                    json!({ "genes": settings.informative.genes, "halves": settings.informative.halves });
+                spec["skill_against"] = json!(settings.skill_against);
+            }
             Subject::Impacts { strata, .. } => spec["strata"] = json!(strata),
         }
         spec
@@ -152,7 +174,7 @@ impl Evaluate {
         let judges: Vec<Judge> = self.metrics.iter().map(|call| judge(call, cx)).collect::<Result<_>>()?;
         let (rows, extra) = match &self.subject {
             Subject::Mapping { .. } => mapping::scores(self, &judges, cx)?,
-            Subject::Effects { min_cells, .. } => effects::scores(self, &judges, *min_cells, cx)?,
+            Subject::Effects { settings, .. } => effects::scores(self, &judges, settings, cx)?,
             Subject::Impacts { strata, .. } => impacts::scores(self, &judges, strata, cx)?,
         };
         cx.write("scores.csv", &scores::write_csv(&rows)?)?;
@@ -161,9 +183,13 @@ impl Evaluate {
             Subject::Effects { .. } => "effects",
             Subject::Impacts { .. } => "impacts",
         };
+        let verdicts = match self.subject {
+            Subject::Effects { .. } => effects::verdicts(&rows, &cx.services),
+            _ => scores::verdicts(&rows),
+        };
         let summary = json!({
             "headline": scores::headline(&rows), "kind": kind,
-            "scores": rows, "verdicts": scores::verdicts(&rows), "points": extra,
+            "scores": rows, "verdicts": verdicts, "points": extra,
         });
         cx.write("evaluation.json", &json_bytes(&summary)?)?;
         Ok(Outputs { summary, ..Outputs::default() })
@@ -204,7 +230,10 @@ fn check_metric(call: &Call, subject: &Subject, keys: &mut Keys<'_>) {
     let panel = info.shape == Shape::Panel;
     let (given, compared) = match subject {
         Subject::Mapping { .. } => (&["before", "after"][..], None),
-        Subject::Effects { .. } => (&["before", "after", "panel"][..], Some("effects")),
+        Subject::Effects { .. } if panel => {
+            (&["before", "after", "panel", "observed", "controls"][..], Some("effects"))
+        }
+        Subject::Effects { .. } => (&["before", "after"][..], Some("effects")),
         Subject::Impacts { .. } => (&["before", "after"][..], Some("impacts")),
     };
     if panel && !matches!(subject, Subject::Effects { .. }) {
@@ -231,6 +260,35 @@ fn check_metric(call: &Call, subject: &Subject, keys: &mut Keys<'_>) {
 /// Perturbations measured in fewer cells are not scored unless the pipeline says so.
 const FEWEST_CELLS: usize = 10;
 
+/// How often measured cells are drawn again, and split into halves, and how many random targets stand in for each.
+const DRAWS: usize = 200;
+const SPLITS: usize = 20;
+const RANDOM_TARGETS: usize = 20;
+
+fn effect_settings(keys: &mut Keys<'_>) -> effects::Settings {
+    let mut count = |key, low, default| keys.count(key, low).map_or(default, |n| n as usize);
+    let (min_cells, draws) = (count("min_cells", 1, FEWEST_CELLS), count("bootstrap", 0, DRAWS));
+    let (splits, random_targets) = (count("splits", 0, SPLITS), count("random_targets", 0, RANDOM_TARGETS));
+    let (replicate, skill_against) = (keys.text("replicate"), keys.text("skill_against"));
+    let rule = effects::RULE;
+    let informative = keys.inner("informative", |keys| effects::Rule {
+        genes: keys.count("genes", 0).map_or(rule.genes, |n| n as usize),
+        halves: keys.number("halves", -1.0, 1.0).unwrap_or(rule.halves),
+    });
+    let informative = informative.unwrap_or(rule);
+    effects::Settings { min_cells, draws, splits, random_targets, replicate, informative, skill_against }
+}
+
+/// A skill is counted from one of the baselines.
+fn check_skill(settings: &effects::Settings, baselines: &[Call], keys: &mut Keys<'_>) {
+    let Some(name) = &settings.skill_against else { return };
+    if !baselines.iter().any(|call| call.name == *name) {
+        let problem =
+            Diagnostic::error(keys.place_of("skill_against"), format!("there is no baseline `{name}`"));
+        keys.problem(problem.suggest(name, baselines.iter().map(|call| call.name.as_str())));
+    }
+}
+
 /// Models that share one set of baselines.
 struct Peers<'c> {
     models: Vec<&'c Chosen>,
@@ -250,7 +308,7 @@ impl Peers<'_> {
 }
 
 /// The models in groups that learned from the same cells; perturbed cells, which no baseline sees, do not count.
-fn by_training<'c>(models: &'c [Chosen], cx: &StepCx<'_>) -> Result<Vec<Peers<'c>>> {
+fn by_training<'c>(models: impl IntoIterator<Item = &'c Chosen>, cx: &StepCx<'_>) -> Result<Vec<Peers<'c>>> {
     let mut groups: Vec<Peers<'_>> = vec![];
     for model in models {
         let training = training_cells(model, cx)?;
@@ -294,9 +352,16 @@ fn same_controls(one: &Arc<Cells>, other: &Arc<Cells>) -> bool {
     Arc::ptr_eq(one, other) || one.var.names == other.var.names && same_rows()
 }
 
-/// All baselines that are loaded.
-pub(super) fn every_baseline(keys: &mut Keys<'_>) -> Vec<Call> {
-    let is_baseline = |c: &crate::plugin::Component| c.kind == Kind::Model && c.model_info().baseline;
+fn answers_scores(call: &Call) -> bool {
+    call.component.model_info().answers == Answers::GeneScores
+}
+
+/// The loaded baselines that answer with what is compared: gene scores are effects, and neither profiles nor impacts.
+pub(super) fn every_baseline(keys: &mut Keys<'_>, effects: bool) -> Vec<Call> {
+    let is_baseline = |c: &crate::plugin::Component| {
+        let fits = |info: ModelInfo| info.baseline && (effects || info.answers != Answers::GeneScores);
+        c.kind == Kind::Model && fits(c.model_info())
+    };
     let found = keys.registry().components().filter(|(_, c)| is_baseline(c));
     let names: Vec<String> = found.map(|(p, c)| p.full_name(&c.id)).collect();
     names.iter().filter_map(|name| keys.component(name, &keys.place(), &[Kind::Model], None)).collect()
@@ -323,7 +388,7 @@ fn training_cells(model: &Chosen, cx: &StepCx<'_>) -> Result<Option<TrainingCell
 /// The name of a member in the scores: its step, its port if that says more, and its labels.
 fn name_of(chosen: &Chosen, cx: &StepCx<'_>) -> String {
     let step = cx.run().step(chosen);
-    let port = ["model", "cells", "impacts"].contains(&chosen.input.port.as_str());
+    let port = ["model", "cells", "impacts", "predictions"].contains(&chosen.input.port.as_str());
     let base = if port { step.name.clone() } else { format!("{}.{}", step.name, chosen.input.port) };
     let mut labels: Vec<&str> = chosen.labels.values().map(String::as_str).collect();
     labels.extend(chosen.group.iter().map(|(_, value)| value.as_str()));

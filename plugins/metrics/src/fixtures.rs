@@ -1,5 +1,6 @@
-//! What every metric of this plugin is held against: scores by scipy, and its own declaration.
+//! What every metric of this plugin is held against: scores by scipy and other packages, and its own declaration.
 
+use lacuna_sdk::ndarray::Array2;
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::rand::RngExt;
 use lacuna_sdk::testing;
@@ -77,5 +78,144 @@ pub fn is_as_declared<M: Metric>(metric: &M) {
         let mut spoiled = after.clone();
         spoiled[i % genes] = f32::NAN;
         assert!(score(metric, &before, &spoiled).is_nan() && score(metric, &spoiled, &before).is_nan());
+    }
+}
+
+/// Made by `tests/fixtures/metrics/make_panels.py`.
+const PANELS: &str = include_str!("../../../tests/fixtures/metrics/panels.json");
+
+/// The score of one perturbation without targets, with these z values.
+pub fn score_panel<M: Metric>(metric: &M, measured: &[f32], predicted: &[f32], z: &[f32]) -> f64 {
+    let genes = measured.len();
+    let of = |values: &[f32]| matrix(values, genes);
+    let panel = OwnedPanel {
+        parts: [of(measured), of(predicted), of(z), Array2::zeros((1, genes))],
+        targets: testing::population(&[&[]]),
+    };
+    panel.score(metric)[0]
+}
+
+fn matrix(values: &[f32], genes: usize) -> Array2<f32> {
+    Array2::from_shape_vec((values.len() / genes, genes), values.to_vec()).unwrap()
+}
+
+struct OwnedPanel {
+    /// Measured and predicted effects, z values, the controls' mean.
+    parts: [Array2<f32>; 4],
+    targets: KnockoutList,
+}
+
+impl OwnedPanel {
+    fn score<M: Metric>(&self, metric: &M) -> Vec<f64> {
+        let [measured, predicted, z, controls] = &self.parts;
+        let mut comparison = testing::comparison(measured.view(), predicted.view());
+        comparison.observed = Some(z.view());
+        comparison.controls = Some(controls.view());
+        comparison.panel = Some(self.targets.as_knockouts());
+        let mut scores = vec![0.0; measured.nrows()];
+        metric.score(&comparison, &mut scores, &testing::context(1)).unwrap();
+        scores
+    }
+
+    fn read(value: &Value) -> Self {
+        let numbers = |value: &Value| -> Vec<f32> {
+            value.as_array().unwrap().iter().map(|v| v.as_f64().map_or(f32::NAN, |v| v as f32)).collect()
+        };
+        let genes = numbers(&value["controls"]).len();
+        let part = |name: &str| {
+            let rows = value[name].as_array().unwrap().iter().flat_map(numbers).collect::<Vec<_>>();
+            matrix(&rows, genes)
+        };
+        let targets: Vec<Vec<u32>> = value["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|list| numbers(list).into_iter().map(|gene| gene as u32).collect())
+            .collect();
+        let controls = matrix(&numbers(&value["controls"]), genes);
+        Self {
+            parts: [part("measured"), part("predicted"), part("z"), controls],
+            targets: testing::population(&targets.iter().map(Vec::as_slice).collect::<Vec<_>>()),
+        }
+    }
+
+    /// Effects and z values that go along, of 5 perturbations on 90 genes.
+    fn random(seed: u64) -> Self {
+        let mut stream = testing::context(seed).stream(0);
+        let mut draw = |rows| Array2::from_shape_simple_fn((rows, 90), || stream.random_range(-1.0..1.0f32));
+        let (mut measured, noise, controls) = (draw(5), draw(5), draw(1));
+        let mut predicted = &measured * 0.5 + &noise * 0.5;
+        let z = &measured * 6.0;
+        for i in 0..5 {
+            (measured[[i, i]], predicted[[i, i]]) = (0.0, 0.0);
+        }
+        let targets: Vec<[u32; 1]> = (0..5).map(|gene| [gene]).collect();
+        let targets = testing::population(&targets.iter().map(|gene| &gene[..]).collect::<Vec<_>>());
+        Self { parts: [measured, predicted, z, controls], targets }
+    }
+}
+
+/// Holds a metric of panels against every panel of the fixtures, to 1e-6.
+pub fn agrees_with_packages<M: Metric>(metric: &M) {
+    let fixtures: Value = serde_json::from_str(PANELS).unwrap();
+    let panels = fixtures["panels"].as_array().unwrap();
+    let mut compared = 0;
+    for panel in panels {
+        let found = OwnedPanel::read(panel).score(metric);
+        for (i, (found, expected)) in found.iter().zip(panel["scores"][M::ID].as_array().unwrap()).enumerate()
+        {
+            let what = format!("{} of perturbation {i} of {}", M::ID, panel["name"]);
+            match expected.as_f64() {
+                None => assert!(found.is_nan(), "{what}: expected no value, found {found}"),
+                Some(expected) => {
+                    compared += 1;
+                    let near = (found - expected).abs() <= 1e-6 * expected.abs().max(1.0);
+                    assert!(near, "{what}: expected {expected}, found {found}");
+                }
+            }
+        }
+    }
+    assert!(compared > 10, "{} has {compared} scores only", M::ID);
+}
+
+/// `pearson` of each perturbation of a panel over the genes that no perturbation removes, and the fixtures' pearson-delta.
+pub fn plain_correlations(name: &str) -> Vec<(f64, f64)> {
+    let fixtures: Value = serde_json::from_str(PANELS).unwrap();
+    let value = fixtures["panels"].as_array().unwrap().iter().find(|panel| panel["name"] == name).unwrap();
+    let panel = OwnedPanel::read(value);
+    let targets: Vec<u32> = panel.targets.as_knockouts().iter().flat_map(|p| p.genes.to_vec()).collect();
+    let expected = value["scores"]["pearson-delta"].as_array().unwrap();
+    let one = |(i, expected): (usize, &Value)| {
+        let row = |part: &Array2<f32>| -> Vec<f32> {
+            let kept = (0..part.ncols()).filter(|&gene| !targets.contains(&(gene as u32)));
+            kept.map(|gene| part[[i, gene]]).collect()
+        };
+        let found = crate::pearson::pearson(&row(&panel.parts[0]), &row(&panel.parts[1]));
+        (found, expected.as_f64().unwrap())
+    };
+    expected.iter().enumerate().map(one).collect()
+}
+
+/// Range, identity, scale, and the way of a NaN, as declared, on random panels.
+pub fn is_declared_panel<M: Metric>(metric: &M) {
+    for seed in 0..20 {
+        let panel = OwnedPanel::random(seed);
+        let scores = panel.score(metric);
+        let (low, high) = M::INFO.range;
+        assert!(scores.iter().all(|score| (low..=high).contains(score)), "{}: {scores:?}", M::ID);
+        let with = |predicted: Array2<f32>| OwnedPanel {
+            parts: [panel.parts[0].clone(), predicted, panel.parts[2].clone(), panel.parts[3].clone()],
+            targets: panel.targets.clone(),
+        };
+        if let Some(identity) = M::INFO.identity {
+            let same = with(panel.parts[0].clone()).score(metric);
+            assert!(same.iter().all(|s| (s - identity).abs() < 1e-9), "{}: {same:?}", M::ID);
+        }
+        let scaled = with(&panel.parts[1] * 4.0).score(metric);
+        let differs = scores.iter().zip(&scaled).any(|(a, b)| (a - b).abs() > 1e-9);
+        assert!(!differs || !M::INFO.scale_free, "{}: {scores:?} {scaled:?}", M::ID);
+        let mut spoiled = panel.parts[1].clone();
+        spoiled[[2, 70]] = f32::NAN;
+        assert!(with(spoiled).score(metric)[2].is_nan(), "{}", M::ID);
     }
 }

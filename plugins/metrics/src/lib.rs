@@ -1,23 +1,60 @@
-//! Dissimilarities and correlations of profiles.
+//! Dissimilarities and correlations of profiles, and scores of predicted against measured effects.
 
+mod areas;
 mod bray_curtis;
+mod centroid_accuracy;
+mod de_auprc;
+mod de_auroc;
+mod de_direction;
 mod euclidean;
 #[cfg(test)]
 mod fixtures;
 mod keystoneness;
+mod lfc_nmae;
+mod lfc_spearman;
 mod mae;
+mod matched_auroc;
 mod mse;
+mod nearest;
+mod overlap;
+mod panel;
+mod pds;
 mod pearson;
+mod pearson_delta_pert;
+mod precision;
+mod r2w_delta;
 mod spearman;
 mod sum;
+mod top;
+mod weights;
+mod wmse;
 
 use bray_curtis::BrayCurtis;
+use centroid_accuracy::CentroidAccuracy;
+use de_auprc::DeAuprc;
+use de_auroc::DeAuroc;
+use de_direction::DeDirection;
 use euclidean::Euclidean;
 use keystoneness::Keystoneness;
 use lacuna_sdk::prelude::*;
+use lfc_nmae::LfcNmae;
+use lfc_spearman::LfcSpearman;
 use mae::Mae;
+use matched_auroc::MatchedAuroc;
 use mse::Mse;
+use overlap::Overlap;
+use pds::Pds;
 use pearson::Pearson;
+use pearson_delta_pert::PearsonDeltaPert;
+use precision::Precision;
+use r2w_delta::R2wDelta;
 use spearman::Spearman;
+use wmse::Wmse;
 
-plugin! { name: "metrics", metrics: [BrayCurtis, Keystoneness, Euclidean, Mae, Mse, Spearman, Pearson] }
+plugin! {
+    name: "metrics",
+    metrics: [
+        BrayCurtis, Keystoneness, Euclidean, Mae, Mse, Spearman, Pearson, PearsonDeltaPert, Pds, CentroidAccuracy,
+        DeDirection, DeAuroc, DeAuprc, MatchedAuroc, Overlap, Precision, LfcSpearman, LfcNmae, Wmse, R2wDelta
+    ]
+}

@@ -24,17 +24,22 @@ impl Metric for Pearson {
 
     fn row(&self, row: &Row<'_>) -> Result<f64> {
         let (before, after) = profiles(row)?;
-        // A rounded mean would give a constant row a variance just above 0, and a meaningless correlation.
-        if is_constant(before) || is_constant(after) {
-            return Ok(f64::NAN);
-        }
-        let mean = |values| sum(values, values, |v, _| v) / before.len() as f64;
-        Ok(correlation(before, after, mean(before), mean(after)))
+        Ok(pearson(before, after))
     }
 }
 
+/// The product-moment correlation of two lists of one length; NaN when one of the two is constant.
+pub fn pearson(a: &[f32], b: &[f32]) -> f64 {
+    // A rounded mean would give a constant row a variance just above 0, and a meaningless correlation.
+    if is_constant(a) || is_constant(b) {
+        return f64::NAN;
+    }
+    let mean = |values| sum(values, values, |v, _| v) / a.len() as f64;
+    correlation(a, b, mean(a), mean(b))
+}
+
 /// Whether all values are the same; true for none and for one.
-fn is_constant(values: &[f32]) -> bool {
+pub fn is_constant<T: PartialEq>(values: &[T]) -> bool {
     values.windows(2).all(|pair| pair[0] == pair[1])
 }
 

@@ -47,6 +47,11 @@ impl Metric for Spearman {
     }
 }
 
+/// The correlation of the ranks of two lists of one length; NaN when one of the two is constant.
+pub fn spearman(a: &[f32], b: &[f32]) -> Result<f64> {
+    Buffers::default().of(a, b)
+}
+
 /// Memory for ranking, used again for each row.
 #[derive(Default)]
 struct Buffers<'a> {
@@ -60,6 +65,10 @@ struct Buffers<'a> {
 impl<'a> Buffers<'a> {
     fn spearman(&mut self, row: &Row<'a>) -> Result<f64> {
         let (before, after) = profiles(row)?;
+        self.of(before, after)
+    }
+
+    fn of(&mut self, before: &'a [f32], after: &[f32]) -> Result<f64> {
         if u32::try_from(before.len()).is_err() {
             return Err(Error::data(format!(
                 "expected a row of at most 2^32 − 1 genes, found {}",

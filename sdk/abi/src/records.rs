@@ -129,11 +129,12 @@ pub trait ComparisonApi: Send + Sync {
     /// Rows × genes: the predicted profiles, or those after the knockout. In a panel: the predicted effects, or gene
     /// scores.
     fn after(&self) -> ROption<MatRef<'_>>;
-    /// Rows × genes: the profiles that were observed.
+    /// Rows × genes: the profiles that were observed. In a panel: z of the Wilcoxon rank-sum test of each gene between
+    /// a perturbation's cells and the controls, NaN where it was not tested.
     fn observed(&self) -> ROption<MatRef<'_>>;
     /// The knockout of each row.
     fn knockouts(&self) -> ROption<KnockoutsRef<'_>>;
-    /// Control cells × genes.
+    /// Control cells × genes. In a panel: one row, the mean over the controls of log(1 + 10,000 p).
     fn controls(&self) -> ROption<MatRef<'_>>;
     /// A panel of perturbations: before and after have one row of effects for each, and these are their targets.
     #[sabi(last_prefix_field)]

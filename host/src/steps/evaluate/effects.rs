@@ -1,24 +1,35 @@
 //! Predicted against measured effects of perturbations.
 //!
-//! An effect is δ, gene by gene: the mean over perturbed cells of log1p(10⁴ p), minus that over control cells, where p are
-//! shares of a cell's profile without the perturbed genes, closed again. Models of profiles are asked for each control
-//! cell, of which those without the perturbed genes stay as they are; from a population's mean profile the logarithm is
-//! taken; means of logarithms and gene scores are δ already. The perturbed genes are left out of every score.
+//! An effect is δ, see [`panel`]. Models of profiles are asked for each control cell, of which those without the perturbed
+//! genes stay as they are; from a population's mean profile the logarithm is taken; means of logarithms and gene scores
+//! are δ already. The perturbed genes are left out of every score.
 
-use super::scores::{ScoreRow, Units, plain_row, score_pair, score_units};
-use super::{Evaluate, Judge, TrainingCells, by_training, differential, name_of, single};
-use crate::data::{Cells, Knockouts};
-use crate::plugin::{Answers, Services, Shape};
-use crate::run::{Cancelled, StepCx};
-use crate::steps::FittedModel;
-use crate::steps::prepare::OTHER_GENES;
+mod arms;
+mod informative;
+mod judged;
+mod panel;
+mod random_targets;
+mod verdicts;
+
+use super::scores::ScoreRow;
+use super::{Evaluate, Judge, Peers, TrainingCells, by_training, differential, name_of, single};
+use crate::data::{Cells, Knockouts, LabelRules, Measured};
+use crate::plugin::{Answers, Services};
+use crate::run::{Cancelled, Chosen, StepCx};
+use crate::steps::predictions::Predicted;
 use crate::steps::screen::{Effects, null_profile, population_effects};
+use crate::steps::{Action, FittedModel};
 use anyhow::{Result, ensure};
-use lacuna_abi::MatRef;
+use arms::Arms;
+pub use informative::{RULE, Rule};
+use judged::{Court, Drawn};
+use panel::Panel;
+use random_targets::RandomTargets;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+pub use verdicts::verdicts;
 
 /// Cells that are predicted at once.
 const CELLS_AT_ONCE: usize = 64;
@@ -31,16 +42,23 @@ fn log_share(share: f64) -> f64 {
     (1e4 * share).ln_1p()
 }
 
-/// The perturbations that were measured, and their effects.
-struct Panel {
-    labels: Vec<String>,
-    /// Their targets, as knockouts of the population.
-    targets: Knockouts,
-    /// Perturbations × genes; 0 at the targets.
-    effects: Vec<f32>,
-    genes: usize,
-    /// The pseudo-gene of `close = "library"`, which no score looks at.
-    other: Option<u32>,
+/// How measured effects are taken.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Perturbations measured in fewer cells are not scored.
+    pub min_cells: usize,
+    /// How often the measured cells are drawn again.
+    pub draws: usize,
+    /// How often they are split into halves.
+    pub splits: usize,
+    /// How many random targets stand in for each target.
+    pub random_targets: usize,
+    /// The annotation whose values are the replicates.
+    pub replicate: Option<String>,
+    /// Which perturbations are informative.
+    pub informative: Rule,
+    /// The baseline that a skill is counted from; the best, if not given.
+    pub skill_against: Option<String>,
 }
 
 /// A model's effects beside the measured ones: perturbations × genes.
@@ -49,42 +67,67 @@ struct Contender {
     baseline: bool,
     /// Whether it learned from what it is compared with. Then it gets no verdict.
     knows: bool,
+    /// Whether its effects are scores on a scale of their own.
+    scores: bool,
     effects: Vec<f32>,
+    /// What it predicts for the stand-ins of the targets; nothing for a baseline.
+    random: Vec<f32>,
 }
 
 /// Scores of all models and baselines over the perturbations, and for each of them.
 pub fn scores(
     evaluate: &Evaluate,
     judges: &[Judge],
-    min_cells: usize,
+    settings: &Settings,
     cx: &StepCx<'_>,
 ) -> Result<(Vec<ScoreRow>, Json)> {
     let truth = cx.cells("truth")?;
     ensure!(truth.measured.is_some(), "which perturbation was measured in each cell of `truth` is not known");
     let data = name_of(single(cx, "truth")?, cx);
-    differential::write(&truth, min_cells, &cx.services, &cx.path("differential.parquet"))?;
+    differential::write(&truth, settings.min_cells, &cx.services, &cx.path("differential.parquet"))?;
     let asked = match cx.optional_cells("cells")? {
         Some(cells) => cells,
         None => truth.clone(),
     };
     let asked = Arc::new(asked.select_cells(&asked.controls()));
     ensure!(!asked.is_empty(), "there are no control cells to predict in");
-    let groups = by_training(cx.chosen("models"), cx)?;
+    let (told, models): (Vec<&Chosen>, Vec<&Chosen>) = cx
+        .chosen("models")
+        .iter()
+        .partition(|chosen| matches!(cx.run().step(chosen).action, Action::Predictions(_)));
+    let mut groups = by_training(models, cx)?;
+    // What was trained nowhere stands beside the baselines of the others.
+    if let Some(at) = groups.iter().position(|peers| peers.training.is_none()).filter(|_| groups.len() > 1) {
+        let untrained = groups.remove(at);
+        groups[0].models.extend(untrained.models);
+    }
+    if groups.is_empty() {
+        groups.push(Peers { models: vec![], training: Some((asked.clone(), None)) });
+    }
     let mut rows = vec![];
-    for peers in &groups {
+    for (at, peers) in groups.iter().enumerate() {
         let (models, fitted) = (&peers.models, peers.fitted(cx)?);
-        let measured = fitted[0].align_held(truth.clone(), &cx.services)?;
-        let panel = Panel::measure(&measured, min_cells, &cx.services)?;
-        let bout = Bout {
-            panel: &panel,
-            cells: &*fitted[0].align_held(asked.clone(), &cx.services)?,
-            truth: &truth,
-            host: &cx.services,
+        let aligned = |cells: &Arc<Cells>| match fitted.first() {
+            Some(model) => model.align_held(cells.clone(), &cx.services),
+            None => Ok(cells.clone()),
         };
+        let measured = aligned(&truth)?;
+        let panel = Panel::of(&measured, settings.min_cells, &cx.services)?;
+        let bout = Bout { panel: &panel, cells: &*aligned(&asked)?, truth: &truth, host: &cx.services };
+        let random =
+            RandomTargets::of(&panel, &panel.presence(&measured), settings.random_targets, &cx.services);
         let mut contenders = vec![];
         for (chosen, model) in models.iter().zip(&fitted) {
             let training = super::training_cells(chosen, cx)?;
-            contenders.push(bout.contender(name_of(chosen, cx), false, model, training.as_ref())?);
+            let mut contender = bout.contender(name_of(chosen, cx), false, model, training.as_ref())?;
+            contender.random = random.effects(&bout, model)?;
+            contenders.push(contender);
+            let all = models.len() + evaluate.baselines.len();
+            cx.services.progress(contenders.len() as u64, all as u64, "models");
+        }
+        for chosen in told.iter().filter(|_| at == 0) {
+            let predicted = Predicted::open(&cx.run().instance(chosen)?.dir)?;
+            contenders.push(bout.told(name_of(chosen, cx), &predicted));
         }
         let whose = peers.suffix(&groups, &contenders[0].name);
         for (name, model) in evaluate.fit_baselines(peers.training.as_ref(), cx)? {
@@ -92,9 +135,18 @@ pub fn scores(
             let all = models.len() + evaluate.baselines.len();
             cx.services.progress(contenders.len() as u64, all as u64, "models");
         }
-        for judge in judges {
-            rows.extend(judged(&data, judge, &panel, &contenders, &cx.services)?);
-        }
+        let annotation = (settings.replicate.as_deref(), &cx.services);
+        let arms = Arms::new(&measured, &panel.controls, (&panel.labels, &panel.members), annotation)?;
+        let court = Court {
+            panel: &panel,
+            cells: &measured,
+            judges,
+            contenders: &contenders,
+            random: &random,
+            host: &cx.services,
+        };
+        let drawn = Drawn::of(&court, &arms, settings)?;
+        rows.extend(court.rows(&data, &arms, &drawn, (settings, cx.chosen("models").len())));
     }
     Ok((rows, json!([])))
 }
@@ -120,16 +172,48 @@ impl Bout<'_> {
             Some(training) => self.knows_the_answer(&name, model, training),
             None => false,
         };
-        let mut effects = match model.fitted.info().answers {
-            Answers::Profiles => self.in_cells(model)?,
-            _ => match population_effects(model, self.cells, &self.panel.targets, self.host)? {
+        let mut effects = self.effects(model, &self.panel.targets)?;
+        self.panel.silence(&mut effects);
+        let scores = model.fitted.info().answers == Answers::GeneScores;
+        Ok(Contender { name, baseline, knows, scores, effects, random: vec![] })
+    }
+
+    /// What a model predicts for the loss of some targets each: targets × genes.
+    fn effects(&self, model: &FittedModel, targets: &Knockouts) -> Result<Vec<f32>> {
+        Ok(match model.fitted.info().answers {
+            Answers::Profiles => self.in_cells(model, targets)?,
+            _ => match population_effects(model, self.cells, targets, self.host)? {
                 Effects::Scores(scores) => scores,
-                Effects::Means(before, after) => without_rounding(self.of_means(&before, &after)),
+                Effects::Means(before, after) => without_rounding(of_means(targets, &before, &after)),
                 Effects::Logs(before, after) => difference(&before, &after),
             },
-        };
+        })
+    }
+
+    /// What somebody else predicted, by labels in the styles of scPerturb and GEARS.
+    fn told(&self, name: String, predicted: &Predicted) -> Contender {
+        let names = &self.cells.var.names;
+        let labels = predicted.labels();
+        let read = Measured::read(&labels, names, &LabelRules::default());
+        let (mut effects, mut missing, mut genes) = (vec![], vec![], 0);
+        for label in &self.panel.labels {
+            let own = (0..labels.len()).find(|&i| read.of_cell(i).label == *label);
+            let (row, known) = predicted.of(own.map_or(label, |i| &labels[i]), names);
+            if known == 0 {
+                missing.push(label.as_str());
+            }
+            genes = genes.max(known);
+            effects.extend(row);
+        }
+        if !missing.is_empty() {
+            self.host.warn(format!("{name} predicts nothing of {}: no score there", missing.join(", ")));
+        }
+        if genes < names.len() {
+            self.host
+                .warn(format!("{name} has effects on {genes} of the {} genes: 0 on the others", names.len()));
+        }
         self.panel.silence(&mut effects);
-        Ok(Contender { name, baseline, knows, effects })
+        Contender { name, baseline: false, knows: false, scores: true, effects, random: vec![] }
     }
 
     /// Whether a model learned from the very cells that it is compared with, or from others with these perturbations.
@@ -164,24 +248,10 @@ impl Bout<'_> {
         true
     }
 
-    fn of_means(&self, before: &[f32], after: &[f32]) -> Vec<f32> {
-        let mut effects = vec![0.0; after.len()];
-        for (i, effect) in effects.chunks_exact_mut(self.panel.genes).enumerate() {
-            let targets = (self.panel.targets.genes(i), self.panel.targets.levels(i));
-            let (mut before, mut after) = (before.to_vec(), self.panel.row(after, i).to_vec());
-            null_profile(&mut before, targets);
-            null_profile(&mut after, targets);
-            for ((effect, a), b) in effect.iter_mut().zip(after).zip(before) {
-                *effect = (log_share(f64::from(a)) - log_share(f64::from(b))) as f32;
-            }
-        }
-        effects
-    }
-
     /// The effects of a model that answers cell by cell. Sums are made in an order that is always the same, and only
     /// some are held at once.
-    fn in_cells(&self, model: &FittedModel) -> Result<Vec<f32>> {
-        let (genes, n) = (self.panel.genes, self.panel.labels.len());
+    fn in_cells(&self, model: &FittedModel, targets: &Knockouts) -> Result<Vec<f32>> {
+        let (genes, n) = (self.panel.genes, targets.len());
         let starts: Vec<usize> = (0..self.cells.len()).step_by(CELLS_AT_ONCE).collect();
         let mut effects = vec![];
         for first in (0..n).step_by(PERTURBATIONS_AT_ONCE) {
@@ -190,7 +260,7 @@ impl Bout<'_> {
             for starts in starts.chunks(BLOCKS_AT_ONCE) {
                 let sums: Vec<Vec<f64>> = starts
                     .par_iter()
-                    .map(|&start| self.of_block(model, start, some.clone()))
+                    .map(|&start| self.of_block(model, start, (targets, some.clone())))
                     .collect::<Result<_>>()?;
                 sums.iter().for_each(|sum| total.iter_mut().zip(sum).for_each(|(t, s)| *t += s));
             }
@@ -200,7 +270,12 @@ impl Bout<'_> {
     }
 
     /// The sum of a block's cells of what each of some perturbations changes in them.
-    fn of_block(&self, model: &FittedModel, start: usize, some: std::ops::Range<usize>) -> Result<Vec<f64>> {
+    fn of_block(
+        &self,
+        model: &FittedModel,
+        start: usize,
+        (perturbed, some): (&Knockouts, std::ops::Range<usize>),
+    ) -> Result<Vec<f64>> {
         if self.host.cancelled() {
             return Err(Cancelled.into());
         }
@@ -210,7 +285,7 @@ impl Bout<'_> {
         let mut base = vec![0.0; rows.len() * genes];
         model.predict(self.host, self.cells, &Knockouts::none_in(rows.clone()), &mut base)?;
         for (i, sum) in some.zip(sums.chunks_exact_mut(genes)) {
-            let targets = (self.panel.targets.genes(i), self.panel.targets.levels(i));
+            let targets = (perturbed.genes(i), perturbed.levels(i));
             let mut query = Knockouts::default();
             for cell in rows.clone() {
                 let expressed = self.cells.x.row(cell).0;
@@ -236,6 +311,21 @@ impl Bout<'_> {
     }
 }
 
+fn of_means(targets: &Knockouts, before: &[f32], after: &[f32]) -> Vec<f32> {
+    let mut effects = vec![0.0; after.len()];
+    let rows = effects.chunks_exact_mut(before.len().max(1)).zip(after.chunks_exact(before.len().max(1)));
+    for (i, (effect, after)) in rows.enumerate() {
+        let targets = (targets.genes(i), targets.levels(i));
+        let (mut before, mut after) = (before.to_vec(), after.to_vec());
+        null_profile(&mut before, targets);
+        null_profile(&mut after, targets);
+        for ((effect, a), b) in effect.iter_mut().zip(after).zip(before) {
+            *effect = (log_share(f64::from(a)) - log_share(f64::from(b))) as f32;
+        }
+    }
+    effects
+}
+
 fn difference(before: &[f32], after: &[f32]) -> Vec<f32> {
     after.iter().zip(before.iter().cycle()).map(|(a, b)| a - b).collect()
 }
@@ -245,147 +335,4 @@ fn without_rounding(mut effects: Vec<f32>) -> Vec<f32> {
     const ROUNDING: f32 = 1e-6;
     effects.iter_mut().filter(|x| x.abs() < ROUNDING).for_each(|x| *x = 0.0);
     effects
-}
-
-impl Panel {
-    /// The effects of all perturbations of at least so many cells.
-    fn measure(cells: &Cells, min_cells: usize, host: &Services) -> Result<Self> {
-        let column = cells.var.index();
-        let controls = cells.controls();
-        ensure!(!controls.is_empty(), "no cell of `truth` is a control");
-        let mut panel = Self {
-            labels: vec![],
-            targets: Knockouts::default(),
-            effects: vec![],
-            genes: cells.n_genes(),
-            other: column.get(OTHER_GENES).copied(),
-        };
-        let (mut few, mut unknown, mut scored) = (vec![], vec![], vec![]);
-        for (perturbation, members) in cells.measured.iter().flat_map(|m| m.cells_by_perturbation()) {
-            let label = perturbation.label.as_str();
-            match perturbation.columns(&column) {
-                None => unknown.push(label),
-                Some(_) if members.len() < min_cells => few.push(label),
-                Some(targets) => {
-                    panel.targets.push_population(&targets, &vec![0.0; targets.len()]);
-                    panel.labels.push(label.into());
-                    scored.push(members);
-                }
-            }
-        }
-        let few_cells = format!("fewer than {min_cells} cells");
-        for (names, why) in [(&few, few_cells.as_str()), (&unknown, "targets that the model lacks")] {
-            if !names.is_empty() {
-                host.warn(format!("not scored, for {why}: {}", names.join(", ")));
-            }
-        }
-        ensure!(
-            !panel.labels.is_empty(),
-            "no perturbation can be scored: of {} in `truth`, {} have {few_cells}, {} targets that the model lacks",
-            few.len() + unknown.len(),
-            few.len(),
-            unknown.len()
-        );
-        let whole = sum_of_logs(cells, &controls, &[]);
-        let effects: Vec<Vec<f32>> = scored
-            .par_iter()
-            .enumerate()
-            .map(|(i, members)| {
-                if host.cancelled() {
-                    return Err(Cancelled.into());
-                }
-                let targets = panel.targets.genes(i);
-                let after = sum_of_logs(cells, members, targets);
-                // Only cells with the targets are others without them.
-                let with = |&c: &usize| targets.iter().any(|t| cells.x.row(c).0.binary_search(t).is_ok());
-                let changed: Vec<usize> = controls.iter().copied().filter(with).collect();
-                let less = sum_of_logs(cells, &changed, &[]);
-                let more = sum_of_logs(cells, &changed, targets);
-                let (n, m) = (members.len() as f64, controls.len() as f64);
-                let effect = |j: usize| (after[j] / n - (whole[j] - less[j] + more[j]) / m) as f32;
-                Ok((0..panel.genes).map(effect).collect())
-            })
-            .collect::<Result<_>>()?;
-        let mut effects = effects.concat();
-        panel.silence(&mut effects);
-        Ok(Self { effects, ..panel })
-    }
-
-    fn row<'m>(&self, matrix: &'m [f32], i: usize) -> &'m [f32] {
-        &matrix[i * self.genes..(i + 1) * self.genes]
-    }
-
-    /// Whether a gene says nothing of perturbation `i`: its targets, and what is no gene.
-    fn is_left_out(&self, i: usize, gene: usize) -> bool {
-        let gene = gene as u32;
-        self.targets.genes(i).contains(&gene) || self.other == Some(gene)
-    }
-
-    /// Makes what is left out 0.
-    fn silence(&self, effects: &mut [f32]) {
-        for (i, row) in effects.chunks_exact_mut(self.genes.max(1)).enumerate() {
-            row.iter_mut().enumerate().filter(|(j, _)| self.is_left_out(i, *j)).for_each(|(_, x)| *x = 0.0);
-        }
-    }
-
-    /// The effects of perturbation `i` on all that is not left out.
-    fn others(&self, matrix: &[f32], i: usize) -> Vec<f32> {
-        (0..self.genes).filter(|&j| !self.is_left_out(i, j)).map(|j| self.row(matrix, i)[j]).collect()
-    }
-}
-
-/// The sum over cells of the logarithms of their shares, some genes left out and the rest closed again.
-fn sum_of_logs(cells: &Cells, rows: &[usize], without: &[u32]) -> Vec<f64> {
-    let mut sum = vec![0f64; cells.n_genes()];
-    for &cell in rows {
-        let (indices, values) = cells.x.row(cell);
-        let kept = || indices.iter().zip(values).filter(|(j, _)| !without.contains(j));
-        let total: f64 = kept().map(|(_, &v)| f64::from(v)).sum();
-        if total > 0.0 {
-            kept().for_each(|(&j, &v)| sum[j as usize] += log_share(f64::from(v) / total));
-        }
-    }
-    sum
-}
-
-/// One row for each contender over all perturbations, then one for each perturbation.
-fn judged(
-    data: &str,
-    judge: &Judge,
-    panel: &Panel,
-    contenders: &[Contender],
-    host: &Services,
-) -> Result<Vec<ScoreRow>> {
-    let units = |c: &Contender| -> Result<Units> {
-        let scores = match judge.info.shape {
-            Shape::Panel => {
-                let matrix = |values| MatRef::from_rows(values, panel.labels.len(), panel.genes);
-                judge.metric.score_panel(
-                    host,
-                    (matrix(&panel.effects), matrix(&c.effects)),
-                    &panel.targets,
-                )?
-            }
-            _ => (0..panel.labels.len())
-                .map(|i| {
-                    score_pair(judge, host, &panel.others(&panel.effects, i), &panel.others(&c.effects, i))
-                })
-                .collect::<Result<_>>()?,
-        };
-        Ok(Units { name: c.name.clone(), baseline: c.baseline, scores })
-    };
-    let units: Vec<Units> = contenders.iter().map(units).collect::<Result<_>>()?;
-    let mut rows = score_units((data, "perturbations"), judge, &units);
-    // Who knows the answer is nobody's rival.
-    let knows = |name: &String| contenders.iter().any(|c| c.knows && c.name == *name);
-    for (row, contender) in rows.iter_mut().zip(contenders) {
-        row.beats.retain(|rival| !contender.knows && !knows(rival));
-        row.rivals.retain(|rival| !contender.knows && !knows(rival));
-    }
-    for (i, label) in panel.labels.iter().enumerate() {
-        rows.extend(
-            units.iter().map(|u| plain_row((data, label), judge, (&u.name, u.baseline), u.scores[i])),
-        );
-    }
-    Ok(rows)
 }

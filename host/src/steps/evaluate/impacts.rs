@@ -181,7 +181,8 @@ fn of_all_strata(
     cx: &StepCx<'_>,
 ) -> Result<Vec<ScoreRow>> {
     let host = &cx.services;
-    let mut rows = score((data, "all", Over::All), judge, contenders, host)?;
+    let models = cx.chosen("screens").len();
+    let mut rows = score((data, "all", Over::All), judge, (contenders, models), host)?;
     for stratum in strata {
         let member = marked_genes(&screened.cells, stratum)?;
         let knockouts = &screened.table.knockouts;
@@ -195,9 +196,9 @@ fn of_all_strata(
             })
             .collect();
         ensure!(!filtered[0].blocks.truth.is_empty(), "no knockout has only genes marked `{stratum}`");
-        rows.extend(score((data, stratum, Over::All), judge, &filtered, host)?);
+        rows.extend(score((data, stratum, Over::All), judge, (&filtered, models), host)?);
     }
-    rows.extend(score((data, "cells", Over::Cells), judge, contenders, host)?);
+    rows.extend(score((data, "cells", Over::Cells), judge, (contenders, models), host)?);
     for c in contenders {
         let (truth, predicted) = knockout_means(&c.blocks, pairing, screened);
         let value = score_pair(judge, host, &truth, &predicted)?;

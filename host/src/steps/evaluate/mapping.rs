@@ -18,7 +18,7 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
     crate::steps::warn_of_perturbed(&crate::data::CellSet::Held(cells.clone()), "predicted", &cx.services);
     let data = name_of(single(cx, "cells")?, cx);
     let groups = by_training(cx.chosen("models"), cx)?;
-    let mut rows = vec![];
+    let (mut rows, all_models) = (vec![], cx.chosen("models").len());
     for peers in &groups {
         let (models, fitted) = (&peers.models, peers.fitted(cx)?);
         let aligned = fitted[0].align_held(cells.clone(), &cx.services)?;
@@ -34,10 +34,11 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
             cx.services.progress(contenders.len() as u64, all as u64, "models");
         }
         for judge in judges {
+            let compared = (contenders.as_slice(), all_models);
             if judge.info.vectors {
-                rows.extend(score((&data, "flattened", Over::All), judge, &contenders, &cx.services)?);
+                rows.extend(score((&data, "flattened", Over::All), judge, compared, &cx.services)?);
             }
-            rows.extend(score((&data, "cells", Over::Cells), judge, &contenders, &cx.services)?);
+            rows.extend(score((&data, "cells", Over::Cells), judge, compared, &cx.services)?);
             for c in contenders.iter().filter(|_| judge.info.vectors) {
                 let value = gene_by_gene(judge, &cx.services, &c.blocks, aligned.n_genes())?;
                 rows.push(plain_row((&data, "genes"), judge, (&c.name, c.baseline), value));

@@ -3,7 +3,7 @@
 use super::Judge;
 use crate::plugin::Services;
 use crate::run::{Cancelled, seeded_stream};
-use crate::statistics::{Z, student_quantile};
+use crate::statistics::{Level, PLAIN};
 use anyhow::Result;
 use lacuna_abi::MatRef;
 use rand::RngExt;
@@ -18,6 +18,8 @@ const RESAMPLES_FLATTENED: usize = 100;
 /// Predicted values that a metric is handed at once: of as many contenders as that is, so that it may look at the
 /// truth once for all of them.
 const VALUES_AT_ONCE: usize = 1 << 23;
+/// With fewer resampled means beyond an end of an interval, it is a normal one.
+const FEWEST_BEYOND: f64 = 5.0;
 
 /// True and predicted values, cell by cell.
 #[derive(Default)]
@@ -41,7 +43,7 @@ pub struct Contender {
 }
 
 /// One row of scores.csv.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ScoreRow {
     /// What was predicted.
     pub data: String,
@@ -63,6 +65,19 @@ pub struct ScoreRow {
     pub beats: Vec<String>,
     /// Of how many cells, or perturbations, the value is the mean, if it is one: those that have a score.
     pub scored: Option<usize>,
+    /// What the interval covers: the spread of `cells`, `replicates`, `perturbations`, or random `targets`.
+    pub covers: Option<&'static str>,
+    /// (value − baseline) / (ceiling − baseline), where there is a ceiling.
+    pub skill: Option<f64>,
+    /// By how much it is better than the baseline that leaves least to gain.
+    #[serde(skip)]
+    pub margin: Option<Margin>,
+    /// The level of its comparisons with baselines.
+    #[serde(skip)]
+    pub level: Option<Level>,
+    /// In how many draws of random targets it scores better with its own, and of how many.
+    #[serde(skip)]
+    pub random: Option<(usize, usize)>,
     /// Of so many.
     #[serde(skip)]
     pub of: usize,
@@ -71,6 +86,19 @@ pub struct ScoreRow {
     /// The baselines that it stands beside.
     #[serde(skip)]
     pub rivals: Vec<String>,
+}
+
+/// By how much a model is better than a baseline: above 0 is better, whichever way the metric goes.
+#[derive(Debug, Clone)]
+pub struct Margin {
+    /// The baseline.
+    pub rival: String,
+    /// The mean difference, over what both have a score for.
+    pub gain: f64,
+    /// The lower end of its interval.
+    pub lower: Option<f64>,
+    /// Upper end.
+    pub upper: Option<f64>,
 }
 
 /// A score, and what tells how sure it is.
@@ -85,7 +113,7 @@ struct Scored {
 }
 
 /// Of fewer cells, or perturbations, no spread can be told.
-const FEWEST: usize = 5;
+pub const FEWEST: usize = 5;
 
 impl Scored {
     /// Without interval and resamples, hence without a verdict, where there are too few cells for one.
@@ -161,7 +189,7 @@ fn flattened_together(
     let draws: Vec<Vec<f64>> = draws.collect::<Result<_>>()?;
     let one = |(i, value): (usize, f64)| {
         let resampled: Vec<f64> = draws.iter().map(|scores| scores[i]).collect();
-        let half = Z * standard_deviation(&resampled);
+        let half = PLAIN.z() * standard_deviation(&resampled);
         Scored { value, interval: (value - half, value + half), resampled, units: vec![] }.if_cells(cells)
     };
     Ok(values.into_iter().enumerate().map(one).collect())
@@ -203,7 +231,7 @@ fn per_cell(judge: &Judge, host: &Services, blocks: &Blocks, seed: u64) -> Resul
 }
 
 /// The mean of the scores that there are; NaN without any.
-fn mean(scores: impl Iterator<Item = f64>) -> f64 {
+pub fn mean(scores: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = scores.filter(|s| !s.is_nan()).fold((0.0, 0.0), |(sum, n), s| (sum + s, n + 1.0));
     sum / n
 }
@@ -223,19 +251,11 @@ fn resampled_means(units: &[f64], seed: u64) -> Vec<f64> {
     (0..RESAMPLES).map(|n| mean(resample(units.len(), seed, n).into_iter().map(|i| units[i]))).collect()
 }
 
-/// The mean of the scores of perturbations, of which there are few. The interval is Student's.
-fn mean_of_perturbations(units: Vec<f64>) -> Scored {
-    let scored =
-        Scored { value: mean(units.iter().copied()), interval: student(&units), resampled: vec![], units };
-    let n = scored.scored();
-    scored.if_cells(n)
-}
-
-/// Student's 95 % interval of the mean of the scores that there are; NaN for fewer than two.
-fn student(units: &[f64]) -> (f64, f64) {
+/// Student's interval of the mean of the scores that there are; NaN for fewer than two.
+pub fn student(units: &[f64], level: Level) -> (f64, f64) {
     let finite: Vec<f64> = units.iter().copied().filter(|s| s.is_finite()).collect();
-    let n = finite.len() as f64;
-    let half = student_quantile(n - 1.0) * standard_deviation(&finite) / n.sqrt();
+    let half =
+        level.t(finite.len().saturating_sub(1)) * standard_deviation(&finite) / (finite.len() as f64).sqrt();
     let mean = mean(finite.into_iter());
     (mean - half, mean + half)
 }
@@ -248,7 +268,8 @@ fn resample(cells: usize, seed: u64, number: usize) -> Vec<usize> {
 
 use crate::steps::screen::quantile;
 
-fn standard_deviation(values: &[f64]) -> f64 {
+/// Of the values that there are.
+pub fn standard_deviation(values: &[f64]) -> f64 {
     let finite: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     let n = finite.len() as f64;
     let mean = finite.iter().sum::<f64>() / n;
@@ -262,15 +283,14 @@ pub enum Over {
     All,
     /// Cell by cell, then the mean.
     Cells,
-    /// Perturbation by perturbation, then the mean.
-    Perturbations,
 }
 
-/// Scores all contenders on one stratum by one metric, and compares them with the baselines among them.
+/// Scores all contenders on one stratum by one metric, and compares them with the baselines among them, at the level of
+/// `models` that are compared in all.
 pub fn score(
     (data, stratum, over): (&str, &str, Over),
     judge: &Judge,
-    contenders: &[Contender],
+    (contenders, models): (&[Contender], usize),
     host: &Services,
 ) -> Result<Vec<ScoreRow>> {
     let scored: Vec<Scored> = match over {
@@ -281,10 +301,11 @@ pub fn score(
         }
     };
     let who: Vec<(&str, bool)> = contenders.iter().map(|c| (c.name.as_str(), c.baseline)).collect();
-    Ok(compared((data, stratum, over), judge, &who, &scored, host.seed()))
+    let level = Level::of_models(models);
+    Ok(compared((data, stratum, over), judge, &who, &scored, (host.seed(), level)))
 }
 
-/// A model or a baseline with its score in each of several perturbations, or cells.
+/// A model or a baseline with its score in each of several cells.
 pub struct Units {
     /// Its name.
     pub name: String,
@@ -292,13 +313,6 @@ pub struct Units {
     pub baseline: bool,
     /// Its scores; NaN where there is no value.
     pub scores: Vec<f64>,
-}
-
-/// The mean scores of all contenders over the same perturbations, compared with the baselines among them.
-pub fn score_units((data, stratum): (&str, &str), judge: &Judge, units: &[Units]) -> Vec<ScoreRow> {
-    let scored: Vec<Scored> = units.iter().map(|u| mean_of_perturbations(u.scores.clone())).collect();
-    let who: Vec<(&str, bool)> = units.iter().map(|u| (u.name.as_str(), u.baseline)).collect();
-    compared((data, stratum, Over::Perturbations), judge, &who, &scored, 0)
 }
 
 /// The mean scores of all contenders over the same cells, compared with the baselines among them.
@@ -310,7 +324,7 @@ pub fn score_cells(
 ) -> Vec<ScoreRow> {
     let scored: Vec<Scored> = units.iter().map(|u| mean_of_cells(u.scores.clone(), seed)).collect();
     let who: Vec<(&str, bool)> = units.iter().map(|u| (u.name.as_str(), u.baseline)).collect();
-    compared((data, stratum, Over::Cells), judge, &who, &scored, seed)
+    compared((data, stratum, Over::Cells), judge, &who, &scored, (seed, PLAIN))
 }
 
 /// One row for each contender: its name, and whether it is a baseline.
@@ -319,9 +333,10 @@ fn compared(
     judge: &Judge,
     who: &[(&str, bool)],
     scored: &[Scored],
-    seed: u64,
+    (seed, level): (u64, Level),
 ) -> Vec<ScoreRow> {
-    let better = |i: usize, b: usize| is_better(&scored[i], &scored[b], &judge.info.direction, over, seed);
+    let better =
+        |i: usize, b: usize| is_better((&scored[i], &scored[b]), &judge.info.direction, over, (seed, level));
     let beats = |i: usize| {
         let baselines = (0..who.len()).filter(|&b| who[b].1 && b != i);
         let beaten = baselines.filter(|&b| better(i, b));
@@ -338,6 +353,11 @@ fn compared(
         direction: judge.info.direction.clone(),
         beats: beats(i),
         scored: (over != Over::All).then(|| scored[i].scored()),
+        covers: finite(scored[i].interval.0).map(|_| "cells"),
+        skill: None,
+        margin: None,
+        level: Some(level),
+        random: None,
         of: scored[i].units.len(),
         baseline,
         rivals: who.iter().filter(|(_, baseline)| *baseline).map(|(name, _)| (*name).into()).collect(),
@@ -358,24 +378,25 @@ pub fn plain_row(
         metric: judge.name.clone(),
         stratum: stratum.into(),
         value: finite(value),
-        lower: None,
-        upper: None,
         direction: judge.info.direction.clone(),
-        beats: vec![],
-        scored: None,
-        of: 0,
         baseline: contender.1,
-        rivals: vec![],
+        ..ScoreRow::default()
     }
 }
 
-fn finite(x: f64) -> Option<f64> {
+/// A number, if it is one.
+pub fn finite(x: f64) -> Option<f64> {
     x.is_finite().then_some(x)
 }
 
-/// Whether the interval of the paired difference lies wholly on the better side of 0. Means are compared over the cells,
-/// or perturbations, in which both have a score.
-fn is_better(one: &Scored, other: &Scored, direction: &str, over: Over, seed: u64) -> bool {
+/// Whether the interval of the paired difference lies wholly on the better side of 0. Means are compared over the cells
+/// in which both have a score.
+fn is_better(
+    (one, other): (&Scored, &Scored),
+    direction: &str,
+    over: Over,
+    (seed, level): (u64, Level),
+) -> bool {
     let sign = match direction {
         "higher" => 1.0,
         "lower" => -1.0,
@@ -386,22 +407,23 @@ fn is_better(one: &Scored, other: &Scored, direction: &str, over: Over, seed: u6
     };
     if over == Over::All {
         let gain = gains(&one.resampled, &other.resampled);
-        return !gain.is_empty() && sign * (one.value - other.value) - Z * standard_deviation(&gain) > 0.0;
+        return !gain.is_empty()
+            && sign * (one.value - other.value) - level.z() * standard_deviation(&gain) > 0.0;
     }
     let common = gains(&one.units, &other.units);
     if common.len() < FEWEST {
         return false;
-    }
-    if over == Over::Perturbations {
-        return student(&common).0 > 0.0;
     }
     // The same cells were drawn for both, unless some of them have a score in one only.
     let mut gain = match common.len() == one.units.len() {
         true => gains(&one.resampled, &other.resampled),
         false => resampled_means(&common, seed),
     };
+    if level.tail() * (gain.len() as f64) < FEWEST_BEYOND {
+        return mean(common.into_iter()) - level.z() * standard_deviation(&gain) > 0.0;
+    }
     gain.sort_by(f64::total_cmp);
-    quantile(&gain, 0.025) > 0.0
+    quantile(&gain, level.tail()) > 0.0
 }
 
 /// The rows as CSV; what is not known is empty, beaten baselines are separated by `;`.
@@ -418,6 +440,8 @@ pub fn write_csv(rows: &[ScoreRow]) -> Result<Vec<u8>> {
         "direction",
         "beats",
         "scored",
+        "interval",
+        "skill",
     ])?;
     let text = |x: Option<f64>| x.map(|x| x.to_string()).unwrap_or_default();
     for row in rows {
@@ -432,6 +456,8 @@ pub fn write_csv(rows: &[ScoreRow]) -> Result<Vec<u8>> {
             row.direction.clone(),
             row.beats.join(";"),
             row.scored.map(|n| n.to_string()).unwrap_or_default(),
+            row.covers.unwrap_or_default().into(),
+            text(row.skill),
         ])?;
     }
     Ok(writer.into_inner()?)
@@ -542,31 +568,20 @@ mod tests {
     #[test]
     fn means_are_compared_where_both_have_a_score() {
         // It abstains from all but one of six, where the other is nearly as good.
-        let rare = mean_of_perturbations(vec![0.9875, f64::NAN, f64::NAN, f64::NAN, f64::NAN, f64::NAN]);
-        let all = mean_of_perturbations(vec![0.9872, -0.8, -0.9, -0.7, -0.85, -0.9]);
+        let rare = mean_of_cells(vec![0.9875, f64::NAN, f64::NAN, f64::NAN, f64::NAN, f64::NAN], 1);
+        let all = mean_of_cells(vec![0.9872, -0.8, -0.9, -0.7, -0.85, -0.9], 1);
         assert!(rare.interval.0.is_nan() && rare.scored() == 1);
-        assert!(!is_better(&rare, &all, "higher", Over::Perturbations, 1));
-        let better = mean_of_perturbations(vec![f64::NAN, -0.7, -0.79, -0.61, -0.74, -0.8]);
-        assert!(is_better(&better, &all, "higher", Over::Perturbations, 1));
-        let of_cells = |p: &Scored| mean_of_cells(p.units.clone(), 1);
-        assert!(is_better(&of_cells(&better), &of_cells(&all), "higher", Over::Cells, 1));
-        assert!(!is_better(&of_cells(&rare), &of_cells(&all), "higher", Over::Cells, 1));
+        let better = mean_of_cells(vec![f64::NAN, -0.7, -0.79, -0.61, -0.74, -0.8], 1);
+        assert!(is_better((&better, &all), "higher", Over::Cells, (1, PLAIN)));
+        assert!(!is_better((&rare, &all), "higher", Over::Cells, (1, PLAIN)));
     }
 
     #[test]
-    fn students_quantiles_are_those_of_the_tables() {
-        for (freedom, expected) in [(4.0, 2.776), (6.0, 2.447), (9.0, 2.262), (29.0, 2.045), (1e6, 1.96)] {
-            assert!(
-                (student_quantile(freedom) / expected - 1.0).abs() < 3e-3,
-                "{freedom}: {}",
-                student_quantile(freedom)
-            );
-        }
-        let (low, high) = student(&[1.0, 2.0, 3.0, 4.0, 5.0, f64::NAN]);
-        assert!(
-            (low - (3.0 - 2.776 * 2.5f64.sqrt() / 5f64.sqrt())).abs() < 0.01
-                && (high + low - 6.0).abs() < 1e-9
-        );
+    fn students_interval_is_that_of_the_tables() {
+        let (low, high) = student(&[1.0, 2.0, 3.0, 4.0, 5.0, f64::NAN], PLAIN);
+        assert!((low - (3.0 - 2.776 * 2.5f64.sqrt() / 5f64.sqrt())).abs() < 1e-3);
+        assert!((high + low - 6.0).abs() < 1e-9);
+        assert!(student(&[1.0], PLAIN).0.is_nan());
     }
 
     #[test]
@@ -577,13 +592,25 @@ mod tests {
             base.iter().enumerate().map(|(i, b)| b + if i % 2 == 0 { 0.05 } else { -0.04 }).collect();
         let one = scored(0.56, better);
         let other = scored(0.55, base);
-        for over in [Over::All, Over::Cells, Over::Perturbations] {
-            assert!(is_better(&one, &other, "higher", over, 1));
-            assert!(!is_better(&one, &other, "lower", over, 1));
-            assert!(is_better(&other, &one, "lower", over, 1));
-            assert!(!is_better(&scored(0.56, noisy.clone()), &other, "higher", over, 1));
-            assert!(!is_better(&one, &one, "higher", over, 1));
+        for over in [Over::All, Over::Cells] {
+            let better = |a, b, direction| is_better((a, b), direction, over, (1, PLAIN));
+            assert!(better(&one, &other, "higher") && !better(&one, &other, "lower"));
+            assert!(better(&other, &one, "lower") && !better(&one, &one, "higher"));
+            assert!(!better(&scored(0.56, noisy.clone()), &other, "higher"));
         }
+    }
+
+    #[test]
+    fn the_more_models_are_compared_the_clearer_the_difference_has_to_be() {
+        // Two standard deviations from 0.
+        let base: Vec<f64> = (0..100).map(|i| 0.5 + f64::from(i % 2)).collect();
+        let ahead: Vec<f64> =
+            base.iter().zip(0..).map(|(b, i)| b + 0.2 + if i / 2 % 2 == 0 { 0.1 } else { -0.1 }).collect();
+        let (one, other) = (scored(1.2, ahead), scored(1.0, base));
+        let better = |over, models| is_better((&one, &other), "higher", over, (1, Level::of_models(models)));
+        assert!(better(Over::All, 1) && !better(Over::All, 10));
+        // A quantile of the draws as long as enough of them lie beyond it, then a normal one.
+        assert!(better(Over::Cells, 1) && !better(Over::Cells, 100));
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Page {
         }
         self.add(
             "<p class=\"note\">Beating means: the 95 % interval of the paired difference excludes 0, by a bootstrap over \
-             cells, or Student's over measured perturbations. Not corrected for the number of comparisons.</p>",
+             cells, or Student's over measured perturbations; its level is corrected for the number of models (Bonferroni), not \
+             for that of metrics, baselines and data.</p>",
         );
     }
 
@@ -280,7 +281,9 @@ impl Page {
         for row in rows {
             let text = |key: &str| row[key].as_str().unwrap_or_default();
             let panel = (text("data"), text("metric"), text("stratum"));
-            if !shown.contains(&panel) && row["lower"].is_number() {
+            // Single perturbations are in scores.csv: there may be thousands.
+            let pooled = summary["kind"] != "effects" || ["perturbations", "informative"].contains(&panel.2);
+            if !shown.contains(&panel) && row["lower"].is_number() && pooled {
                 shown.push(panel);
             }
         }
@@ -452,6 +455,7 @@ fn stratum_in_words(stratum: &str) -> &str {
         "all" => "all knockouts at once",
         "cells" => "cell by cell, mean",
         "perturbations" => "perturbation by perturbation, mean",
+        "informative" => "informative perturbations, mean",
         "genes" => "gene by gene, mean",
         other => other,
     }

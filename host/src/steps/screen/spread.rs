@@ -1,6 +1,6 @@
 //! What the refits of a model say of its values, gene by gene: how far they scatter, and how they would be by chance.
 
-use crate::statistics::{adjusted, student_quantile};
+use crate::statistics::{PLAIN, adjusted};
 
 /// Which values are strong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,9 @@ const LIKE: (usize, usize) = (20, 50);
 impl Spread {
     /// Of values (genes; NaN is none), of the same by refits on halves of the cells, and by null refits. `order` has the genes so that neighbours are alike.
     pub fn of(values: &[f64], (halves, null): (&[&[f64]], &[&[f64]]), order: &[usize], tail: Tail) -> Self {
-        let interval = (0..values.len()).map(|g| interval(values[g], halves.iter().map(|h| h[g]))).collect();
+        let t: Vec<f64> = (0..=halves.len() / 2).map(|freedom| PLAIN.t(freedom)).collect();
+        let interval =
+            (0..values.len()).map(|g| interval(values[g], halves.iter().map(|h| h[g]), &t)).collect();
         let p = by_likeness(values, order, |gene, like| {
             let pool = like.iter().flat_map(|&g| null.iter().map(move |n| n[g])).filter(|x| !x.is_nan());
             let strength = tail.strength(values[gene]);
@@ -85,7 +87,8 @@ fn by_likeness(values: &[f64], order: &[usize], number: impl Fn(usize, &[usize])
 /// The values of halves scatter about that of all cells as that of all cells does about the truth (a delete-half jackknife,
 /// Shao & Wu 1989), and what chance beside the cells adds to a fit is in them once. A further refit scatters as much, so
 /// that their difference is √2 as wide. The two halves of a draw mirror each other: half as many degrees of freedom.
-fn interval(value: f64, halves: impl Iterator<Item = f64>) -> (f64, f64) {
+/// `t` has Student's quantile for each number of these.
+fn interval(value: f64, halves: impl Iterator<Item = f64>, t: &[f64]) -> (f64, f64) {
     let halves: Vec<f64> = halves.filter(|x| !x.is_nan()).collect();
     if value.is_nan() || halves.len() < FEWEST {
         return (f64::NAN, f64::NAN);
@@ -93,7 +96,7 @@ fn interval(value: f64, halves: impl Iterator<Item = f64>) -> (f64, f64) {
     let n = halves.len() as f64;
     let mean = halves.iter().sum::<f64>() / n;
     let variance = halves.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-    let half = student_quantile(n / 2.0) * (2.0 * variance).sqrt();
+    let half = t[halves.len() / 2] * (2.0 * variance).sqrt();
     (value - half, value + half)
 }
 
@@ -108,6 +111,7 @@ mod tests {
     fn intervals_hold_the_mean_of_as_many_other_cells_as_often_as_they_say() {
         let mut stream = seeded_stream(3, 0);
         let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+        let t: Vec<f64> = (0..=10).map(|freedom| PLAIN.t(freedom)).collect();
         let trials = 2000;
         let inside = (0..trials)
             .filter(|_| {
@@ -118,13 +122,13 @@ mod tests {
                     cells.shuffle(&mut stream);
                     halves.extend([mean(&cells[..30]), mean(&cells[30..])]);
                 }
-                let (low, high) = interval(mean(&cells), halves.into_iter());
+                let (low, high) = interval(mean(&cells), halves.into_iter(), &t);
                 (low..=high).contains(&mean(&others))
             })
             .count();
         let coverage = f64::from(inside as u32) / f64::from(trials);
         assert!((0.935..=0.965).contains(&coverage), "{coverage}");
-        assert!(interval(1.0, [1.0; 4].into_iter()).0.is_nan());
+        assert!(interval(1.0, [1.0; 4].into_iter(), &t).0.is_nan());
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! Which perturbations can tell models apart: those that change enough genes, in a way that two halves of their cells
+//! agree on. Of the others every score is mostly noise.
+
+use super::panel::{Evidence, Panel};
+use crate::statistics::adjusted;
+
+/// What makes a perturbation informative.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    /// At least so many genes change, at a false discovery rate below 5 %.
+    pub genes: usize,
+    /// The Spearman correlation of the effects in two halves of the cells, the mean over splits, is above this.
+    pub halves: f64,
+}
+
+/// The rule that is stated in the documentation.
+pub const RULE: Rule = Rule { genes: 10, halves: 0.2 };
+
+impl Rule {
+    /// The perturbations that meet it, by the evidence of all cells and the mean agreement of halves.
+    pub fn informative(&self, panel: &Panel, whole: &Evidence, agreement: &[f64]) -> Vec<usize> {
+        let enough = |&i: &usize| changed(panel, whole, i) >= self.genes && agreement[i] > self.halves;
+        (0..panel.labels.len()).filter(enough).collect()
+    }
+}
+
+/// How many genes but the targets change.
+fn changed(panel: &Panel, whole: &Evidence, i: usize) -> usize {
+    let z = panel.row(&whole.z, i);
+    let tested: Vec<usize> = (0..z.len()).filter(|&gene| !z[gene].is_nan()).collect();
+    let two_sided = |&gene: &usize| libm::erfc(f64::from(z[gene]).abs() * std::f64::consts::FRAC_1_SQRT_2);
+    let found = adjusted(&tested.iter().map(two_sided).collect::<Vec<_>>());
+    let targets = panel.targets.genes(i);
+    tested.iter().zip(found).filter(|(gene, p)| *p < 0.05 && !targets.contains(&(**gene as u32))).count()
+}
+
+/// The Spearman correlation of two effects; NaN where one of them is constant.
+pub fn spearman(a: &[f32], b: &[f32]) -> f64 {
+    let (a, b) = (ranks(a), ranks(b));
+    let middle = (a.len() as f64 + 1.0) / 2.0;
+    let product =
+        |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - middle) * (y - middle)).sum::<f64>();
+    product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()
+}
+
+/// Mid-ranks.
+fn ranks(values: &[f32]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut below = 0;
+    for same in order.chunk_by(|&a, &b| values[a] == values[b]) {
+        let rank = below as f64 + (same.len() as f64 + 1.0) / 2.0;
+        same.iter().for_each(|&i| ranks[i] = rank);
+        below += same.len();
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn correlations_of_ranks_are_scipys() {
+        assert_eq!(ranks(&[3.0, -1.0, 3.0, 0.0]), [3.5, 1.0, 3.5, 2.0]);
+        // scipy.stats.spearmanr
+        let found = spearman(&[1.0, 2.0, 2.0, 5.0, 3.0], &[2.0, 1.0, 4.0, 4.0, 9.0]);
+        assert!((found - 0.605_263_157_895).abs() < 1e-9, "{found}");
+        assert!(spearman(&[1.0, 1.0], &[1.0, 2.0]).is_nan());
+    }
+}

@@ -1,0 +1,236 @@
+//! The measured effects of perturbations, of all cells or of cells drawn again.
+//!
+//! The effect of a perturbation is δ, gene by gene: the mean over its cells of log1p(10⁴ p), minus that over the controls,
+//! where p are shares of a cell's profile without the perturbed genes, closed again.
+
+use super::super::differential::by_gene;
+use super::super::ranks::Ranks;
+use super::log_share;
+use crate::data::{Cells, Knockouts};
+use crate::plugin::Services;
+use crate::run::Cancelled;
+use crate::steps::prepare::OTHER_GENES;
+use anyhow::{Result, ensure};
+use rayon::prelude::*;
+
+/// The perturbations that were measured.
+pub struct Panel {
+    /// Their names.
+    pub labels: Vec<String>,
+    /// Their targets, as knockouts of the population.
+    pub targets: Knockouts,
+    /// The cells of each.
+    pub members: Vec<Vec<usize>>,
+    /// The control cells.
+    pub controls: Vec<usize>,
+    /// Number of genes.
+    pub genes: usize,
+    /// The pseudo-gene of `close = "library"`, which no score looks at.
+    other: Option<u32>,
+    /// For the rank-sum test of each gene.
+    ranks: Vec<Ranks>,
+}
+
+/// What cells say of the perturbations: perturbations × genes.
+pub struct Evidence {
+    /// δ; 0 at the targets.
+    pub effects: Vec<f32>,
+    /// z of the rank-sum test; NaN where it was not made.
+    pub z: Vec<f32>,
+    /// The controls' mean of log1p(10⁴ p), shape (genes).
+    pub controls: Vec<f32>,
+}
+
+impl Panel {
+    /// All perturbations of at least so many cells.
+    pub fn of(cells: &Cells, min_cells: usize, host: &Services) -> Result<Self> {
+        let column = cells.var.index();
+        let controls = cells.controls();
+        ensure!(!controls.is_empty(), "no cell of `truth` is a control");
+        let mut panel = Self {
+            labels: vec![],
+            targets: Knockouts::default(),
+            members: vec![],
+            controls,
+            genes: cells.n_genes(),
+            other: column.get(OTHER_GENES).copied(),
+            ranks: vec![],
+        };
+        let (mut few, mut unknown) = (vec![], vec![]);
+        for (perturbation, members) in cells.measured.iter().flat_map(|m| m.cells_by_perturbation()) {
+            let label = perturbation.label.as_str();
+            match perturbation.columns(&column) {
+                None => unknown.push(label),
+                Some(_) if members.len() < min_cells => few.push(label),
+                Some(targets) => {
+                    panel.targets.push_population(&targets, &vec![0.0; targets.len()]);
+                    panel.labels.push(label.into());
+                    panel.members.push(members);
+                }
+            }
+        }
+        let few_cells = format!("fewer than {min_cells} cells");
+        for (names, why) in [(&few, few_cells.as_str()), (&unknown, "targets that the model lacks")] {
+            if !names.is_empty() {
+                host.warn(format!("not scored, for {why}: {}", names.join(", ")));
+            }
+        }
+        ensure!(
+            !panel.labels.is_empty(),
+            "no perturbation can be scored: of {} in `truth`, {} have {few_cells}, {} targets that the model lacks",
+            few.len() + unknown.len(),
+            few.len(),
+            unknown.len()
+        );
+        panel.ranks = panel.ranked(cells);
+        Ok(panel)
+    }
+
+    /// Each gene's values in the library of its cell, sorted once for all draws.
+    fn ranked(&self, cells: &Cells) -> Vec<Ranks> {
+        const NONE: u32 = u32::MAX;
+        let mut arm = vec![NONE; cells.len()];
+        self.controls.iter().for_each(|&cell| arm[cell] = 0);
+        for (members, i) in self.members.iter().zip(1..) {
+            members.iter().for_each(|&cell| arm[cell] = i);
+        }
+        let of_gene = |values: &Vec<_>| {
+            let mut arms = vec![vec![]; self.labels.len() + 1];
+            for value in values.iter() {
+                let value: &super::super::differential::Value = value;
+                if let Some(list) = arms.get_mut(arm[value.cell as usize] as usize) {
+                    list.push((value.cell, value.share));
+                }
+            }
+            let groups = arms.split_off(1);
+            Ranks::new(arms.remove(0), groups)
+        };
+        by_gene(cells).par_iter().map(of_gene).collect()
+    }
+
+    /// What the cells say when each counts as often as some weights say, for each of these; `tested`: whether genes are
+    /// tested too.
+    pub fn evidence(
+        &self,
+        cells: &Cells,
+        (weights, tested): (&[Vec<u32>], bool),
+        host: &Services,
+    ) -> Result<Vec<Evidence>> {
+        let (n, draws) = (self.labels.len(), weights.len());
+        let size = |rows: &[usize]| -> Vec<f64> {
+            weights.iter().map(|w| rows.iter().map(|&row| f64::from(w[row])).sum()).collect()
+        };
+        let controls = size(&self.controls);
+        let sizes: Vec<Vec<f64>> = self.members.iter().map(|members| size(members)).collect();
+        let whole = sum_of_logs(cells, &self.controls, &[], weights);
+        let effects: Vec<Vec<f64>> = (0..n)
+            .into_par_iter()
+            .map(|i| {
+                if host.cancelled() {
+                    return Err(Cancelled.into());
+                }
+                let targets = self.targets.genes(i);
+                let mut effect = sum_of_logs(cells, &self.members[i], targets, weights);
+                // Only cells with the targets are others without them.
+                let with = |&c: &usize| targets.iter().any(|t| cells.x.row(c).0.binary_search(t).is_ok());
+                let changed: Vec<usize> = self.controls.iter().copied().filter(with).collect();
+                let less = sum_of_logs(cells, &changed, &[], weights);
+                let more = sum_of_logs(cells, &changed, targets, weights);
+                for (at, after) in effect.iter_mut().enumerate() {
+                    let draw = at % draws;
+                    let before = (whole[at] - less[at] + more[at]) / controls[draw];
+                    *after = *after / sizes[i][draw] - before;
+                }
+                Ok(effect)
+            })
+            .collect::<Result<_>>()?;
+        let one = |draw: usize| {
+            let every = |list: &[f64]| -> Vec<f32> {
+                list.iter().skip(draw).step_by(draws).map(|&x| x as f32).collect()
+            };
+            let sizes: Vec<f64> = sizes.iter().map(|s| s[draw]).collect();
+            let mut effects: Vec<f32> = effects.iter().flat_map(|effect| every(effect)).collect();
+            self.silence(&mut effects);
+            let mean: Vec<f64> = whole.iter().skip(draw).step_by(draws).map(|x| x / controls[draw]).collect();
+            Evidence {
+                effects,
+                z: if tested {
+                    self.z(&weights[draw], (controls[draw], &sizes))
+                } else {
+                    vec![f32::NAN; n * self.genes]
+                },
+                controls: mean.into_iter().map(|x| x as f32).collect(),
+            }
+        };
+        Ok((0..draws).map(one).collect())
+    }
+
+    fn z(&self, weights: &[u32], sizes: (f64, &[f64])) -> Vec<f32> {
+        let mut z = vec![f32::NAN; self.labels.len() * self.genes];
+        for (gene, ranks) in
+            self.ranks.iter().enumerate().filter(|(gene, _)| self.other != Some(*gene as u32))
+        {
+            for (i, found) in ranks.z(weights, sizes).into_iter().enumerate() {
+                z[i * self.genes + gene] = found as f32;
+            }
+        }
+        z
+    }
+
+    /// Row `i` of perturbations × genes.
+    pub fn row<'m>(&self, matrix: &'m [f32], i: usize) -> &'m [f32] {
+        &matrix[i * self.genes..(i + 1) * self.genes]
+    }
+
+    /// Whether a gene says nothing of perturbation `i`: its targets, and what is no gene.
+    fn is_left_out(&self, i: usize, gene: usize) -> bool {
+        let gene = gene as u32;
+        self.targets.genes(i).contains(&gene) || self.other == Some(gene)
+    }
+
+    /// Makes what is left out 0.
+    pub fn silence(&self, effects: &mut [f32]) {
+        for (i, row) in effects.chunks_exact_mut(self.genes.max(1)).enumerate() {
+            row.iter_mut().enumerate().filter(|(j, _)| self.is_left_out(i, *j)).for_each(|(_, x)| *x = 0.0);
+        }
+    }
+
+    /// The effects of perturbation `i` on all that is not left out.
+    pub fn others(&self, matrix: &[f32], i: usize) -> Vec<f32> {
+        (0..self.genes).filter(|&j| !self.is_left_out(i, j)).map(|j| self.row(matrix, i)[j]).collect()
+    }
+
+    /// The share of the controls that express each gene; NaN for what is no gene.
+    pub fn presence(&self, cells: &Cells) -> Vec<f64> {
+        let mut count = vec![0.0; self.genes];
+        for &cell in &self.controls {
+            cells.x.row(cell).0.iter().for_each(|&gene| count[gene as usize] += 1.0);
+        }
+        count.iter_mut().for_each(|n| *n /= self.controls.len() as f64);
+        self.other.iter().for_each(|&other| count[other as usize] = f64::NAN);
+        count
+    }
+}
+
+/// The sum over cells of the logarithms of their shares, some genes left out and the rest closed again, each cell as
+/// often as some weights say: genes × weights.
+fn sum_of_logs(cells: &Cells, rows: &[usize], without: &[u32], weights: &[Vec<u32>]) -> Vec<f64> {
+    let draws = weights.len();
+    let mut sum = vec![0f64; cells.n_genes() * draws];
+    let mut of_cell = vec![0.0; draws];
+    for &cell in rows {
+        of_cell.iter_mut().zip(weights).for_each(|(count, w)| *count = f64::from(w[cell]));
+        let (indices, values) = cells.x.row(cell);
+        let kept = || indices.iter().zip(values).filter(|(j, _)| !without.contains(j));
+        let total: f64 = kept().map(|(_, &v)| f64::from(v)).sum();
+        if total <= 0.0 {
+            continue;
+        }
+        for (&j, &v) in kept() {
+            let log = log_share(f64::from(v) / total);
+            let sums = &mut sum[j as usize * draws..(j as usize + 1) * draws];
+            sums.iter_mut().zip(&of_cell).for_each(|(sum, count)| *sum += count * log);
+        }
+    }
+    sum
+}

@@ -1,0 +1,150 @@
+//! Sentences about models of perturbations: which baselines each beats by each metric, and by how much.
+
+use super::super::scores::ScoreRow;
+use crate::number::shown;
+use crate::plugin::Services;
+use serde_json::{Value as Json, json};
+
+/// One sentence for each model and metric, and a warning for each model that does not beat every baseline.
+pub fn verdicts(rows: &[ScoreRow], host: &Services) -> Vec<Json> {
+    let mut verdicts = vec![];
+    let mut weak: Vec<(&str, Vec<&str>)> = vec![];
+    for row in rows.iter().filter(|row| !row.baseline && !row.rivals.is_empty() && !is_repeated(row, rows)) {
+        let Some((text, beats_all)) = sentence(row, rows) else { continue };
+        if !beats_all {
+            match weak.iter_mut().find(|(model, _)| *model == row.model) {
+                Some((_, metrics)) if !metrics.contains(&row.metric.as_str()) => metrics.push(&row.metric),
+                Some(_) => {}
+                None => weak.push((&row.model, vec![&row.metric])),
+            }
+        }
+        verdicts.push(json!({ "text": text, "beats_all": beats_all, "model": row.model, "data": row.data }));
+    }
+    for (model, metrics) in weak {
+        host.warn(format!("{model} does not beat every simple baseline, by {}", metrics.join(", ")));
+    }
+    verdicts
+}
+
+/// Whether all perturbations are informative, so that the row of all has said it.
+fn is_repeated(row: &ScoreRow, rows: &[ScoreRow]) -> bool {
+    let same = |r: &ScoreRow| {
+        r.stratum == "perturbations" && (&r.model, &r.metric, &r.data) == (&row.model, &row.metric, &row.data)
+    };
+    row.stratum == "informative" && rows.iter().any(|r| same(r) && r.of == row.of)
+}
+
+/// What is said of a row, and whether it beats every baseline that has a value; nothing where no interval can be given.
+fn sentence(row: &ScoreRow, rows: &[ScoreRow]) -> Option<(String, bool)> {
+    let (margin, level) = (row.margin.as_ref()?, row.level?);
+    let (lower, upper) = (margin.lower?, margin.upper?);
+    let value = |name: &String| {
+        let same = |r: &&ScoreRow| {
+            r.model == *name && (&r.data, &r.metric, &r.stratum) == (&row.data, &row.metric, &row.stratum)
+        };
+        rows.iter().find(same).and_then(|r| r.value)
+    };
+    let (valued, silent): (Vec<&String>, Vec<&String>) =
+        row.rivals.iter().partition(|name| value(name).is_some());
+    let (beaten, unbeaten): (Vec<&String>, Vec<&String>) =
+        valued.into_iter().partition(|name| row.beats.contains(name));
+    let list = |names: &[&String]| names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
+    let what = match (beaten.as_slice(), unbeaten.as_slice()) {
+        ([], []) => return None,
+        (beaten, []) => format!("beats every baseline ({})", list(beaten)),
+        ([], unbeaten) => format!("does not beat {}", list(unbeaten)),
+        (beaten, unbeaten) => format!("does not beat {} (it does beat {})", list(unbeaten), list(beaten)),
+    };
+    let mut text = format!(
+        "`{}` {what} on `{}` ({}), by {}. Its gain over `{}` is {}, {} interval {} to {}.",
+        row.model,
+        row.data,
+        if row.stratum == "informative" { "informative perturbations" } else { "all perturbations" },
+        row.metric,
+        margin.rival,
+        shown(margin.gain),
+        level.shown(),
+        shown(lower),
+        shown(upper),
+    );
+    if let Some((better, of)) = row.random {
+        text += &format!(" Its own targets score better than random ones in {better} of {of} draws.");
+    }
+    if let Some(n) = row.scored.filter(|n| *n < row.of) {
+        text += &format!(" It has a value in {n} of {} perturbations only.", row.of);
+    }
+    if !silent.is_empty() {
+        text += &format!(" No value: {}.", list(&silent));
+    }
+    Some((text, unbeaten.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::scores::Margin;
+    use super::*;
+    use crate::statistics::Level;
+
+    fn row(model: &str, stratum: &str, value: Option<f64>) -> ScoreRow {
+        ScoreRow {
+            data: "d".into(),
+            model: model.into(),
+            metric: "spearman".into(),
+            stratum: stratum.into(),
+            value,
+            lower: None,
+            upper: None,
+            direction: "higher".into(),
+            beats: vec![],
+            scored: Some(3),
+            covers: None,
+            skill: None,
+            margin: None,
+            level: Some(Level::of_models(2)),
+            random: None,
+            of: 4,
+            baseline: true,
+            rivals: vec![],
+        }
+    }
+
+    /// A model beside the baselines a, b and one without a value.
+    fn rows(stratum: &str, beats: &[&str]) -> Vec<ScoreRow> {
+        let margin = Margin { rival: "b".into(), gain: 0.125, lower: Some(-0.5), upper: Some(0.75) };
+        let model = ScoreRow {
+            baseline: false,
+            beats: beats.iter().map(ToString::to_string).collect(),
+            margin: Some(margin),
+            random: Some((18, 20)),
+            rivals: ["a", "b", "silent"].map(String::from).into(),
+            ..row("m", stratum, Some(0.5))
+        };
+        vec![model, row("a", stratum, Some(0.1)), row("b", stratum, Some(0.2)), row("silent", stratum, None)]
+    }
+
+    #[test]
+    fn a_sentence_says_what_is_beaten_and_by_how_much_and_a_warning_where_something_is_not() {
+        let host = crate::steps::silent_services();
+        let said = verdicts(&rows("perturbations", &["a"]), &host);
+        let expected = "`m` does not beat b (it does beat a) on `d` (all perturbations), by spearman. Its gain over `b` is \
+                        0.125, 97.5 % interval -0.500 to 0.750. Its own targets score better than random ones in 18 of 20 \
+                        draws. It has a value in 3 of 4 perturbations only. No value: silent.";
+        assert_eq!((said[0]["text"].as_str().unwrap(), &said[0]["beats_all"]), (expected, &json!(false)));
+        assert_eq!(host.warnings(), ["m does not beat every simple baseline, by spearman"]);
+        let host = crate::steps::silent_services();
+        let said = verdicts(&rows("perturbations", &["a", "b"]), &host);
+        assert!(said[0]["text"].as_str().unwrap().starts_with("`m` beats every baseline (a, b) on `d`"));
+        assert!(said[0]["beats_all"] == true && host.warnings().is_empty());
+    }
+
+    #[test]
+    fn what_was_said_of_all_is_not_said_again_of_the_informative() {
+        let host = crate::steps::silent_services();
+        let both = |of: usize| {
+            let informative = rows("informative", &["a"]).into_iter().map(|row| ScoreRow { of, ..row });
+            verdicts(&rows("perturbations", &["a"]).into_iter().chain(informative).collect::<Vec<_>>(), &host)
+                .len()
+        };
+        assert_eq!((both(4), both(3)), (1, 2));
+    }
+}
