@@ -8,10 +8,8 @@ use lacuna_sdk::{prelude::*, tracing};
 /// Genes on which is chosen: enough to tell the candidates apart.
 const CHOOSERS: usize = 128;
 
-/// A fall of the error by this part of it is worth a weaker penalty.
-const WORTH: f64 = 0.02;
-/// Errors that differ by less than this part are the same but for rounding.
-const SAME: f64 = 1e-4;
+/// A change of the error by less may be chance.
+const STIR: f64 = 0.01;
 
 /// Cells that judge.
 pub struct HeldOut {
@@ -26,7 +24,7 @@ impl HeldOut {
     pub fn penalty(&self, regression: &Regression<'_>, penalties: &[f64], cx: &Context) -> Result<f64> {
         let genes = some_genes(regression.targets);
         let mut starts = vec![Start::default(); genes.len()];
-        descend(penalties, |penalty| {
+        descend(penalties, 0.0, |penalty| {
             Ok(self.sum_of_errors(&genes, &regression.go_on(&mut starts, &genes, penalty, cx)?))
         })
     }
@@ -49,20 +47,23 @@ impl HeldOut {
     }
 }
 
-/// The penalty with the least error of those that are tried, from the strongest on, until the error falls by less than
-/// [`WORTH`]: weaker ones take longest. Where nothing changes, no feature has come in yet, and weaker ones are tried.
-pub fn descend(penalties: &[f64], mut error: impl FnMut(f64) -> Result<f64>) -> Result<f64> {
+/// The penalty with the least error of those that are tried, from the strongest on: until the error, having fallen by more
+/// than [`STIR`] once, falls by less than `worth`: weaker ones take longest. Before, hardly any feature has come in yet, and
+/// only a rise by more than that ends it. Parts of the least error, all of them.
+pub fn descend(penalties: &[f64], worth: f64, mut error: impl FnMut(f64) -> Result<f64>) -> Result<f64> {
     let (mut best, mut least) = (penalties[0], error(penalties[0])?);
+    let mut falling = false;
     for &penalty in &penalties[1..] {
         let next = error(penalty)?;
         tracing::debug!(penalty, error = next, "tried");
-        let fall = least - next;
+        let fall = (least - next) / least;
         if next < least {
             (best, least) = (penalty, next);
         }
-        if fall.abs() > SAME * least && fall < WORTH * least {
+        if fall < -STIR || (falling && fall < worth) {
             break;
         }
+        falling |= fall > STIR;
     }
     Ok(best)
 }
@@ -95,11 +96,15 @@ mod tests {
             p if p > 8.0 => Ok(6.0),
             p => Ok((p - 2.0).abs()),
         };
-        assert_eq!(descend(&[8.0, 4.0, 2.0, 1.0, 0.01], fit), Ok(2.0));
-        assert_eq!(descend(&[8.0], fit), Ok(8.0));
-        // Nothing changes at first; a fall by less than a fiftieth ends it.
-        assert_eq!(descend(&[32.0, 16.0, 8.0, 4.0, 2.0, 1.0, 0.01], fit), Ok(2.0));
-        assert_eq!(descend(&[4.0, 3.99, 0.01], fit), Ok(3.99));
+        assert_eq!(descend(&[8.0, 4.0, 2.0, 1.0, 0.01], 0.0, fit), Ok(2.0));
+        assert_eq!(descend(&[8.0], 0.0, fit), Ok(8.0));
+        // Nothing changes at first; after a fall, one by less than a fiftieth ends it.
+        assert_eq!(descend(&[32.0, 16.0, 8.0, 4.0, 2.0, 1.0, 0.01], 0.0, fit), Ok(2.0));
+        assert_eq!(descend(&[8.0, 4.0, 3.99, 0.01], 0.02, fit), Ok(3.99));
+        assert_eq!(descend(&[4.0, 3.99, 2.0, 1.0], 0.02, fit), Ok(2.0));
+        // A little rise at first does not end it, a larger one does.
+        assert_eq!(descend(&[4.0, 4.01, 2.0, 1.0], 0.02, fit), Ok(2.0));
+        assert_eq!(descend(&[4.0, 5.0, 0.01], 0.02, fit), Ok(4.0));
     }
 
     #[test]
