@@ -84,7 +84,8 @@ def scores(folder):
             found[row.model.removesuffix("-mapper")][column] = row.value
     for step in json.loads((folder / "run.json").read_text())["timings"]["steps"]:
         if step["step"] in MODELS:
-            found[step["step"]]["fit, s"] = step["seconds"]
+            # What an earlier run left says nothing about the time.
+            found[step["step"]]["fit, s"] = np.nan if step["reused"] else step["seconds"]
     return found
 
 
@@ -111,7 +112,8 @@ def markdown(table):
     means = table.groupby("model")[columns].mean().loc[MODELS]
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for model, row in means.iterrows():
-        cells = [f"{row[c]:.1f}" if c == "fit, s" else f"{row[c]:.4f}" for c in columns]
+        seconds = "–" if np.isnan(row["fit, s"]) else f"{row['fit, s']:.1f}"
+        cells = [f"{row[c]:.4f}" for c in SCORES] + [seconds]
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
     worlds = table.index.get_level_values("world").nunique()
     if worlds < 2:
