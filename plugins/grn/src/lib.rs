@@ -5,8 +5,10 @@
 //! when the genes are frozen too. Perturbations can be measured as well, in cells of their own. The preset `dko`
 //! has the settings recovered from the data of He, Klein, Levy and Wang, arXiv 2510.03359.
 
+mod asked;
 mod config;
 mod dynamics;
+mod glv;
 mod measured;
 mod network;
 mod observe;
@@ -14,6 +16,7 @@ mod truth;
 mod world;
 
 pub use config::{AbsentRepressor, GrnConfig, Preset, Topology};
+pub use glv::{Glv, GlvConfig, GlvTruth, Web};
 pub use truth::Truth;
 
 use config::{Settings, Wiring};
@@ -134,4 +137,4 @@ fn warn_of_unsettled(settled: &[bool]) {
 #[cfg(test)]
 mod tests;
 
-plugin! { name: "grn", simulators: [Grn] }
+plugin! { name: "grn", simulators: [Grn, Glv] }

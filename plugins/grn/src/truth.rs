@@ -1,27 +1,22 @@
 //! The true answers of a simulated world.
 
+use crate::asked::{Roster, Rows};
 use crate::dynamics::{Equations, Limits, Solver};
 use crate::measured::Measured;
 use crate::network::{Network, Weights};
 use crate::world::{Absence, Cell, Perturbed, Rules, World};
-use lacuna_sdk::ndarray::{ArrayViewMut2, Axis};
 use lacuna_sdk::prelude::*;
-use lacuna_sdk::{serde_json, suggest, tracing};
+use lacuna_sdk::serde_json;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
 /// Steady states that are kept: as many as fit into this many bytes.
 const KEPT_BYTES: usize = 128 << 20;
-/// Rows of one cell that are answered together. Only the first of them may have to find the steady state.
-const ROWS: usize = 64;
 /// What the saved bytes are.
 const FORMAT: &str = "grn truth 1";
 /// More cells than this are not simulated.
 pub const MOST_CELLS: usize = 10_000_000;
-/// The highest level that a gene can be given.
-const MOST_LEVEL: f32 = 1e6;
 /// The largest Hill coefficient.
 pub const MOST_HILL: f64 = 20.0;
 
@@ -32,7 +27,7 @@ pub const MOST_HILL: f64 = 20.0;
 /// targets derepressed.
 pub struct Truth {
     world: World,
-    number: HashMap<String, u32>,
+    roster: Roster,
     /// Steady states of the first cells; those of the others are found again when they are needed.
     steady: Vec<OnceLock<Box<[f64]>>>,
 }
@@ -40,10 +35,10 @@ pub struct Truth {
 impl Truth {
     /// The truth about a world.
     pub fn new(world: World) -> Self {
-        let number = world.network.genes().iter().cloned().zip(0..).collect();
+        let roster = Roster::new(world.network.genes(), world.n_cells());
         let bytes_per_cell = size_of::<OnceLock<Box<[f64]>>>() + size_of::<f64>() * world.network.len();
         let kept = world.n_cells().min(KEPT_BYTES / bytes_per_cell);
-        Self { world, number, steady: (0..kept).map(|_| OnceLock::new()).collect() }
+        Self { world, roster, steady: (0..kept).map(|_| OnceLock::new()).collect() }
     }
 
     /// The world.
@@ -58,37 +53,8 @@ impl Truth {
         }
     }
 
-    /// The gene of the world for each gene of a query.
-    fn find_genes(&self, cells: &Cells<'_>) -> Result<Vec<u32>> {
-        let find = |j| {
-            let name = cells.gene_name(j);
-            self.number.get(name).copied().ok_or_else(|| self.unknown_gene(name))
-        };
-        (0..cells.n_genes()).map(find).collect()
-    }
-
-    fn unknown_gene(&self, name: &str) -> Error {
-        let genes = self.world.network.genes();
-        let hint = suggest(name, genes.iter().map(String::as_str));
-        let hint = hint.map(|s| format!("; did you mean `{s}`?")).unwrap_or_default();
-        Error::data(format!("no gene `{name}` among the {} genes of the simulated world{hint}", genes.len()))
-    }
-
-    /// The cell of the world that a row of the query's cells is.
-    fn find_cell(&self, cells: &Cells<'_>, cell: usize) -> Result<usize> {
-        if cell >= cells.len() {
-            return Err(Error::data(format!("a knockout in cell {cell} of {}", cells.len())));
-        }
-        let id = cells.id(cell);
-        usize::try_from(id).ok().filter(|&id| id < self.world.n_cells()).ok_or_else(|| {
-            let (name, cells) = (cells.cell_name(cell), self.world.n_cells());
-            Error::data(format!("cell `{name}` has the id {id}, but the simulated world has {cells} cells"))
-        })
-    }
-
-    /// Answers a piece of the query; answers how many knockouts did not settle.
-    fn answer(&self, query: &Query<'_>, genes: &[u32], piece: &mut Piece<'_>) -> Result<usize> {
-        let id = self.find_cell(&query.cells, piece.cell)?;
+    /// Fills some rows of a cell; answers how many of its knockouts did not settle.
+    fn fill(&self, id: usize, rows: &mut Rows<'_>) -> Result<usize> {
         let (cell, _) = self.world.draw(id);
         let mut solver = Solver::default();
         let fresh: Box<[f64]>;
@@ -100,17 +66,11 @@ impl Truth {
             }
         };
         let mut perturbed = Perturbed::new(&self.world, &cell, steady, solver);
-        let mut unsettled = 0;
-        for (k, row) in piece.rows.clone().enumerate() {
-            let changes = changes(query.knockouts.get(row), genes)?;
-            unsettled += usize::from(!perturbed.perturb(changes));
-            for sample in 0..query.samples {
-                let out = piece.values.row_mut(k * query.samples + sample);
-                let reported = genes.iter().map(|&j| self.world.report(perturbed.x[j as usize]));
-                out.into_iter().zip(reported).for_each(|(out, value)| *out = value);
-            }
-        }
-        Ok(unsettled)
+        rows.fill(|changes, reported| {
+            let settled = perturbed.perturb(changes.iter().copied());
+            reported.iter_mut().zip(&perturbed.x).for_each(|(out, &x)| *out = self.world.report(x));
+            settled
+        })
     }
 
     fn find_steady(&self, cell: &Cell, solver: &mut Solver) -> Box<[f64]> {
@@ -118,76 +78,9 @@ impl Truth {
     }
 }
 
-/// The genes of a knockout, as genes of the world, with their levels.
-fn changes<'a>(
-    knockout: Knockout<'a>,
-    genes: &'a [u32],
-) -> Result<impl Iterator<Item = (u32, f64)> + use<'a>> {
-    for (&gene, &level) in knockout.genes.iter().zip(knockout.levels) {
-        if gene as usize >= genes.len() {
-            return Err(Error::data(format!("a knockout of gene {gene} of {}", genes.len())));
-        }
-        if !(0.0..=MOST_LEVEL).contains(&level) {
-            return Err(Error::data(format!(
-                "the level of a gene: expected 0 to {MOST_LEVEL}, found {level}"
-            )));
-        }
-    }
-    let of_world = |(&gene, &level): (&u32, &f32)| (genes[gene as usize], f64::from(level));
-    Ok(knockout.genes.iter().zip(knockout.levels).map(of_world))
-}
-
-/// Rows of one cell, and where their answers go.
-struct Piece<'a> {
-    cell: usize,
-    rows: Range<usize>,
-    values: ArrayViewMut2<'a, f32>,
-    unsettled: Result<usize>,
-}
-
-/// Cuts a query into pieces that do not share any answer.
-fn cut<'a>(query: &Query<'_>, mut values: ArrayViewMut2<'a, f32>) -> Result<Vec<Piece<'a>>> {
-    let expected = (query.knockouts.len() * query.samples, query.cells.n_genes());
-    if values.dim() != expected {
-        return Err(Error::failed(format!(
-            "expected an answer of shape {expected:?}, found {:?}",
-            values.dim()
-        )));
-    }
-    if let Some(row) = (0..query.knockouts.len()).find(|&i| query.knockouts.get(i).cell.is_none()) {
-        return Err(Error::data(format!("the truth answers for cells, but knockout {row} names none")));
-    }
-    let mut pieces = vec![];
-    for (cell, run) in query.knockouts.by_cell() {
-        for begin in run.clone().step_by(ROWS) {
-            let rows = begin..run.end.min(begin + ROWS);
-            let (own, rest) = values.split_at(Axis(0), rows.len() * query.samples);
-            pieces.push(Piece { cell, rows, values: own, unsettled: Ok(0) });
-            values = rest;
-        }
-    }
-    Ok(pieces)
-}
-
 impl Fitted for Truth {
     fn predict(&self, query: &Query<'_>, answer: &mut AnswerMut<'_>, cx: &Context) -> Result<()> {
-        let genes = self.find_genes(&query.cells)?;
-        let mut pieces = cut(query, answer.values.view_mut())?;
-        cx.parallel_chunks(&mut pieces, 1, |_, piece| {
-            let piece = &mut piece[0];
-            piece.unsettled = cx.check().and_then(|()| self.answer(query, &genes, piece));
-        });
-        let unsettled = pieces.into_iter().map(|piece| piece.unsettled).sum::<Result<usize>>()?;
-        if unsettled > 0 {
-            let knockouts = query.knockouts.len();
-            tracing::warn!(
-                "{unsettled} of {knockouts} knockouts did not settle: their last state is the answer"
-            );
-        }
-        if let Some(spread) = &mut answer.spread {
-            spread.fill(0.0);
-        }
-        Ok(())
+        self.roster.answer(query, answer, cx, |cell, rows| self.fill(cell, rows))
     }
 
     fn save(&self) -> Result<Vec<u8>> {

@@ -1,9 +1,11 @@
 //! Sparse robust regressions: each gene on the assemblage, and on the steady state that it leads to.
 //!
-//! `plan` is what is learned from, `design` what is regressed on what, `solver` finds the optimum, `weights` is what
-//! the answers of both models need.
+//! `plan` is what is learned from, `design` what is regressed on what, `solver` finds the optimum, `choose` the penalty,
+//! `dynamics` the steady states, `weights` is what the answers of both models need.
 
+mod choose;
 mod design;
+mod dynamics;
 #[cfg(test)]
 mod fixtures;
 mod plan;

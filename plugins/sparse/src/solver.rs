@@ -11,19 +11,27 @@
 //! by coordinate descent over a working set of features (Huber's loss has a curvature of at most 1, so that
 //! each step goes down), which grows by those whose gradient is beyond the penalty: of many features nearly
 //! all never enter it. These gradients are products of matrices, for a block of genes at once. The conditions
-//! of the optimum hold to [`TOLERANCE`] of the penalty.
+//! of the optimum hold to [`TOLERANCE`] of the penalty. On the way from strong penalties to weak ones each solution is
+//! where the next starts.
 
 use crate::design::{Features, Target};
 use lacuna_sdk::ndarray::linalg::general_mat_mul;
-use lacuna_sdk::ndarray::{Array2, ArrayView1};
+use lacuna_sdk::ndarray::{Array2, ArrayView1, ShapeBuilder};
 use lacuna_sdk::{prelude::*, tracing};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Genes whose gradients are one product of matrices: enough for its speed, few enough to give every thread
-/// some.
-const BLOCK: usize = 32;
+/// Genes whose gradients are one product of matrices, at most and at least: the more, the faster it is, as long as
+/// every thread has some.
+const MOST_OF_A_BLOCK: usize = 128;
+const LEAST_OF_A_BLOCK: usize = 8;
+/// Blocks that all genes are cut into, where they are neither too large nor too small.
+const BLOCKS: usize = 16;
+/// Gradients of fewer genes are sums: for so few a product of matrices is slower.
+const FEW: usize = 4;
 /// How far a gradient may be from the conditions of the optimum, in parts of the penalty.
 pub const TOLERANCE: f64 = 1e-3;
+/// The same for solutions that only say how features are reweighted.
+const ROUGH: f64 = 1e-2;
 /// Sweeps over a working set, of which tens are needed.
 const MOST_SWEEPS: usize = 2000;
 /// Times that a working set may grow, of which a few are needed.
@@ -52,62 +60,112 @@ pub struct Line {
     pub weights: Vec<(u32, f64)>,
 }
 
+/// Where a regression goes on from: the solution for another penalty.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    intercept: f64,
+    /// Features and their weights, in the units of the solver.
+    weights: Vec<(usize, f64)>,
+}
+
 impl Regression<'_> {
     /// The lines of these genes.
     pub fn solve(&self, genes: &[usize], penalty: f64, cx: &Context) -> Result<Vec<Line>> {
-        let blocks: Vec<&[usize]> = genes.chunks(BLOCK).collect();
-        let (done, unsettled) = (AtomicU64::new(0), AtomicU64::new(0));
-        let solved = cx.parallel_map(blocks.len(), |i| {
-            let lines = self.solve_block(blocks[i], penalty, &unsettled, cx);
-            cx.progress(done.fetch_add(1, Ordering::Relaxed) + 1, blocks.len() as u64, "blocks of genes");
-            lines
+        self.go_on(&mut vec![Start::default(); genes.len()], genes, penalty, cx)
+    }
+
+    /// The lines of these genes, from the solutions for a stronger penalty on, which it replaces by its own.
+    pub fn go_on(
+        &self,
+        starts: &mut [Start],
+        genes: &[usize],
+        penalty: f64,
+        cx: &Context,
+    ) -> Result<Vec<Line>> {
+        let size = genes.len().div_ceil(BLOCKS).clamp(LEAST_OF_A_BLOCK, MOST_OF_A_BLOCK);
+        let blocks = genes.chunks(size).zip(starts.chunks_mut(size));
+        let mut blocks: Vec<_> = blocks.map(|(genes, starts)| (genes, starts, Ok(vec![]))).collect();
+        let (done, unsettled, n) = (AtomicU64::new(0), AtomicU64::new(0), blocks.len());
+        cx.parallel_chunks(&mut blocks, 1, |_, block| {
+            let (genes, starts, lines) = &mut block[0];
+            *lines = self.solve_block(genes, starts, penalty, &unsettled, cx);
+            cx.progress(done.fetch_add(1, Ordering::Relaxed) + 1, n as u64, "blocks of genes");
         });
         match unsettled.into_inner() {
             0 => {}
             n => tracing::warn!("{n} regressions stopped short of their optimum, after {MOST_SWEEPS} sweeps"),
         }
-        Ok(solved.into_iter().collect::<Result<Vec<_>>>()?.concat())
+        Ok(blocks.into_iter().map(|(_, _, lines)| lines).collect::<Result<Vec<_>>>()?.concat())
     }
 
     fn solve_block(
         &self,
         genes: &[usize],
+        starts: &mut [Start],
         penalty: f64,
         unsettled: &AtomicU64,
         cx: &Context,
     ) -> Result<Vec<Line>> {
-        let mut fits: Vec<Fit<'_>> = genes.iter().map(|&gene| Fit::new(gene, &self.targets[gene])).collect();
-        self.settle(&mut fits, penalty, unsettled, cx)?;
-        for _ in 0..self.reweight {
+        let fit = |(&gene, start): (&usize, &Start)| Fit::new(gene, self, start);
+        let mut fits: Vec<Fit<'_>> = genes.iter().zip(starts.iter()).map(fit).collect();
+        // What the first weights are wanted for, the factors of the next, needs less precision.
+        let first = if self.reweight > 0 { ROUGH } else { TOLERANCE };
+        self.settle(&mut fits, penalty, first, unsettled, cx)?;
+        starts.iter_mut().zip(&fits).for_each(|(start, fit)| *start = fit.start());
+        for round in 1..=self.reweight {
             fits.iter_mut().for_each(|fit| fit.reweight(self.softness));
-            self.settle(&mut fits, penalty, unsettled, cx)?;
+            let tolerance = if round < self.reweight { ROUGH } else { TOLERANCE };
+            self.settle(&mut fits, penalty, tolerance, unsettled, cx)?;
         }
         Ok(fits.iter().map(|fit| fit.line(self.features)).collect())
     }
 
     /// Solves for this penalty, from what `fits` hold on.
-    fn settle(&self, fits: &mut [Fit<'_>], penalty: f64, unsettled: &AtomicU64, cx: &Context) -> Result<()> {
-        let mut pulls = Array2::zeros((self.features.values.ncols(), fits.len()));
-        let mut gradients = Array2::zeros((self.features.values.nrows(), fits.len()));
-        let mut open = vec![true; fits.len()];
+    fn settle(
+        &self,
+        fits: &mut [Fit<'_>],
+        penalty: f64,
+        tolerance: f64,
+        unsettled: &AtomicU64,
+        cx: &Context,
+    ) -> Result<()> {
+        let mut open: Vec<&mut Fit<'_>> = fits.iter_mut().collect();
         for _ in 0..MOST_GROWTHS {
-            for (j, fit) in fits.iter_mut().enumerate().filter(|(j, _)| open[*j]) {
+            for fit in &mut open {
                 cx.check()?;
-                if !fit.descend(penalty, self.delta) {
+                if !fit.descend(penalty, tolerance, self.delta) {
                     unsettled.fetch_add(1, Ordering::Relaxed);
                 }
-                fit.write_pull(self.delta, |cell, pull| pulls[[cell, j]] = pull as f32);
             }
-            general_mat_mul(1.0, &self.features.values, &pulls, 0.0, &mut gradients);
-            for (j, (fit, open)) in fits.iter_mut().zip(&mut open).enumerate() {
-                *open = *open && fit.grow(gradients.column(j), penalty, self);
-            }
-            if !open.contains(&true) {
+            let gradients = self.gradients(&open);
+            let mut gradients = gradients.columns().into_iter();
+            open.retain_mut(|fit| {
+                gradients.next().is_some_and(|gradient| fit.grow(gradient, penalty, tolerance, self))
+            });
+            if open.is_empty() {
                 return Ok(());
             }
         }
-        unsettled.fetch_add(open.iter().filter(|&&open| open).count() as u64, Ordering::Relaxed);
+        unsettled.fetch_add(open.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Features × genes: how steeply the loss falls with each weight.
+    fn gradients(&self, fits: &[&mut Fit<'_>]) -> Array2<f32> {
+        let (features, cells) = self.features.values.dim();
+        let mut pulls = Array2::zeros((cells, fits.len()).f());
+        for (fit, mut pull) in fits.iter().zip(pulls.columns_mut()) {
+            fit.write_pull(self.delta, |cell, value| pull[cell] = value as f32);
+        }
+        let mut gradients = Array2::zeros((features, fits.len()));
+        if fits.len() > FEW {
+            general_mat_mul(1.0, &self.features.values, &pulls, 0.0, &mut gradients);
+            return gradients;
+        }
+        for (row, mut gradient) in self.features.values.rows().into_iter().zip(gradients.rows_mut()) {
+            gradient.iter_mut().zip(pulls.columns()).for_each(|(out, pull)| *out = row.dot(&pull));
+        }
+        gradients
     }
 }
 
@@ -118,7 +176,8 @@ struct Fit<'a> {
     /// The working set, in the order in which features came in.
     columns: Vec<Column>,
     intercept: f64,
-    residuals: Vec<f64>,
+    /// y − b − Σ x β in the cells that express the gene.
+    residuals: Vec<f32>,
 }
 
 /// A feature in a working set, in the cells that express the gene.
@@ -135,8 +194,24 @@ struct Column {
 }
 
 impl<'a> Fit<'a> {
-    fn new(gene: usize, target: &'a Target) -> Self {
-        Self { gene, target, columns: vec![], intercept: 0.0, residuals: target.y.clone() }
+    fn new(gene: usize, regression: &Regression<'a>, start: &Start) -> Self {
+        let target = &regression.targets[gene];
+        let column = |&(feature, weight)| {
+            let column = Column::new(feature, regression.features, &target.cells);
+            column.map(|column| Column { weight, ..column })
+        };
+        let columns = start.weights.iter().filter_map(column).collect();
+        let residuals = vec![0.0; target.y.len()];
+        Self { gene, target, columns, intercept: start.intercept, residuals }
+    }
+
+    /// Where another penalty goes on from.
+    fn start(&self) -> Start {
+        let weighty = self.columns.iter().filter(|column| column.weight != 0.0);
+        Start {
+            intercept: self.intercept,
+            weights: weighty.map(|column| (column.feature, column.weight)).collect(),
+        }
     }
 
     fn reweight(&mut self, softness: f64) {
@@ -146,8 +221,9 @@ impl<'a> Fit<'a> {
     }
 
     /// Coordinate descent over the working set; false if it has not settled.
-    fn descend(&mut self, penalty: f64, delta: f64) -> bool {
-        let enough = TOLERANCE * penalty / 2.0;
+    fn descend(&mut self, penalty: f64, tolerance: f64, delta: f64) -> bool {
+        let enough = tolerance * penalty / 2.0;
+        self.refresh();
         // Most weights are 0 and stay so: they are looked at when the others have settled.
         let mut all = true;
         for _ in 0..MOST_SWEEPS {
@@ -160,20 +236,30 @@ impl<'a> Fit<'a> {
         self.residuals.is_empty()
     }
 
+    /// The residuals by their definition, without the rounding of the steps before.
+    fn refresh(&mut self) {
+        let mut residuals: Vec<f64> = self.target.y.iter().map(|y| y - self.intercept).collect();
+        for column in self.columns.iter().filter(|column| column.weight != 0.0) {
+            let values = column.values.iter().zip(&mut residuals);
+            values.for_each(|(&x, r)| *r -= column.weight * f64::from(x));
+        }
+        self.residuals.iter_mut().zip(residuals).for_each(|(own, r)| *own = r as f32);
+    }
+
     /// One step in each coordinate, or in those that are not 0; the largest gradient that it met.
     fn sweep(&mut self, penalty: f64, delta: f64, all: bool) -> f64 {
         let n = self.residuals.len().max(1) as f64;
-        let shift = self.residuals.iter().map(|r| r.clamp(-delta, delta)).sum::<f64>() / n;
-        self.residuals.iter_mut().for_each(|r| *r -= shift);
-        self.intercept += shift;
+        let delta = delta as f32;
+        let shift = self.residuals.iter().map(|r| f64::from(r.clamp(-delta, delta))).sum::<f64>() / n;
+        self.residuals.iter_mut().for_each(|r| *r -= shift as f32);
+        self.intercept += f64::from(shift as f32);
         let mut largest = shift.abs();
         for column in self.columns.iter_mut().filter(|column| all || column.weight != 0.0) {
             let gradient = clamped_product(&column.values, &self.residuals, delta) / n;
             let goal = shrink(column.curvature * column.weight + gradient, penalty * column.factor);
             let step = goal / column.curvature - column.weight;
             if step != 0.0 {
-                let values = column.values.iter().zip(&mut self.residuals);
-                values.for_each(|(&x, r)| *r -= step * f64::from(x));
+                subtract(&mut self.residuals, step as f32, &column.values);
                 column.weight = goal / column.curvature;
             }
             largest = largest.max((step * column.curvature).abs());
@@ -185,13 +271,19 @@ impl<'a> Fit<'a> {
     fn write_pull(&self, delta: f64, mut write: impl FnMut(usize, f64)) {
         let n = self.residuals.len().max(1) as f64;
         let cells = self.target.cells.iter().zip(&self.residuals);
-        cells.for_each(|(&cell, r)| write(cell as usize, r.clamp(-delta, delta) / n));
+        cells.for_each(|(&cell, &r)| write(cell as usize, f64::from(r).clamp(-delta, delta) / n));
     }
 
     /// Takes in the features whose gradient is beyond the penalty, the strongest first; false if there are
     /// none.
-    fn grow(&mut self, gradient: ArrayView1<'_, f32>, penalty: f64, regression: &Regression<'_>) -> bool {
-        let enough = (penalty * (1.0 + TOLERANCE)) as f32;
+    fn grow(
+        &mut self,
+        gradient: ArrayView1<'_, f32>,
+        penalty: f64,
+        tolerance: f64,
+        regression: &Regression<'_>,
+    ) -> bool {
+        let enough = (penalty * (1.0 + tolerance)) as f32;
         // Features come gene by gene, one kind after the other; of none of its own is a gene regressed on.
         let own = |i: usize| i % regression.targets.len() == self.gene;
         let mut known: Vec<bool> = (0..gradient.len()).map(own).collect();
@@ -243,18 +335,31 @@ fn shrink(value: f64, by: f64) -> f64 {
     value.signum() * (value.abs() - by).max(0.0)
 }
 
-/// Σ x·clamp(r, −δ, δ), in eight sums, which a compiler adds up at once.
-fn clamped_product(x: &[f32], r: &[f64], delta: f64) -> f64 {
-    let mut sums = [0.0; 8];
-    let (x, x_rest) = x.as_chunks::<8>();
-    let (r, r_rest) = r.as_chunks::<8>();
+/// Cells whose products are summed in single precision before they are added up in double.
+const STRETCH: usize = 256;
+
+/// Σ x·clamp(r, −δ, δ), in sixteen sums at once, stretch by stretch.
+fn clamped_product(x: &[f32], r: &[f32], delta: f32) -> f64 {
+    let stretches = x.chunks(STRETCH).zip(r.chunks(STRETCH));
+    stretches.map(|(x, r)| f64::from(clamped_stretch(x, r, delta))).sum()
+}
+
+fn clamped_stretch(x: &[f32], r: &[f32], delta: f32) -> f32 {
+    let mut sums = [0.0f32; 16];
+    let (x, x_rest) = x.as_chunks::<16>();
+    let (r, r_rest) = r.as_chunks::<16>();
     for (x, r) in x.iter().zip(r) {
-        for i in 0..8 {
-            sums[i] += f64::from(x[i]) * r[i].clamp(-delta, delta);
+        for i in 0..16 {
+            sums[i] += x[i] * r[i].max(-delta).min(delta);
         }
     }
-    let rest = x_rest.iter().zip(r_rest).map(|(&x, r)| f64::from(x) * r.clamp(-delta, delta));
-    sums.iter().sum::<f64>() + rest.sum::<f64>()
+    let rest = x_rest.iter().zip(r_rest).map(|(x, r)| x * r.clamp(-delta, delta));
+    sums.iter().sum::<f32>() + rest.sum::<f32>()
+}
+
+/// r −= step · x
+fn subtract(r: &mut [f32], step: f32, x: &[f32]) {
+    r.iter_mut().zip(x).for_each(|(r, x)| *r -= step * x);
 }
 
 #[cfg(test)]

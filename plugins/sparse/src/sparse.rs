@@ -1,31 +1,32 @@
 //! `sparse`
 
-use crate::design::{Features, Levels, Target};
-use crate::plan::{Plan, descend};
+use crate::choose::HeldOut;
+use crate::design::{Features, Levels};
+use crate::plan::Plan;
 use crate::solver::{Line, Regression};
 use crate::weights::Weights;
 use lacuna_sdk::rows::{Asked, Genes};
 use lacuna_sdk::{prelude::*, tracing};
 
 /// What the penalty is chosen from, the strongest first.
-const PENALTIES: [f64; 6] = [0.16, 0.08, 0.04, 0.02, 0.01, 0.005];
+const PENALTIES: [f64; 7] = [0.16, 0.08, 0.04, 0.02, 0.01, 0.005, 0.0025];
+/// The penalty where there are no validation cells: best on the reference's synthetic cells.
+const PENALTY: f64 = 0.02;
 /// The e of reweighting: weights much larger than it, in standard deviations of the gene, are hardly
 /// penalised.
 const SOFTNESS: f64 = 0.05;
-/// Genes on which the penalty is chosen: enough to tell the penalties apart.
-const CHOOSERS: usize = 128;
 
 config! {
     /// Parameters of `sparse`.
     pub struct SparseConfig {
-        /// The L1 penalty λ. Left out: of 0.16, 0.08, …, 0.005, the one after which the error of the validation
+        /// The L1 penalty λ. Left out: of 0.16, 0.08, …, 0.0025, the one after which the error of the validation
         /// cells rises; 0.02 where there are none.
         #[range(above(0.0))]
         penalty: Option<f64> = None,
         /// How far Huber's loss is a square, in standard deviations of the gene: residuals beyond pull no
         /// harder.
         #[range(above(0.0))]
-        delta: f64 = 1.0,
+        delta: f64 = 0.25,
         /// Rounds of reweighting, after which the features that count are hardly drawn towards 0 any more.
         #[range(0..=10)]
         reweight: usize = 1,
@@ -56,12 +57,12 @@ impl Model for Sparse {
     };
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Lines> {
-        let choose = |train: &Cells<'_>, validation: &Cells<'_>| self.choose(train, validation, cx);
-        let Plan { genes, penalty, sets } = Plan::of(training, self.0.penalty, self.0.refit, choose)?;
-        let every: Vec<usize> = (0..genes.len()).collect();
-        let solve = |design: &Regression<'_>| design.solve(&every, penalty, cx);
-        let lines = self.regression(&Levels::of(&sets), solve)?;
-        let fitted = Lines::new(genes, penalty, &lines);
+        let plan = Plan::of(training)?;
+        let penalty = self.penalty(&plan, cx)?;
+        let every: Vec<usize> = (0..plan.genes.len()).collect();
+        let solve = |regression: &Regression<'_>| regression.solve(&every, penalty, cx);
+        let lines = self.regression(&Levels::of(&plan.sets(self.0.refit)), solve)?;
+        let fitted = Lines::new(plan.genes, penalty, &lines);
         tracing::info!(penalty, "{:.1} weights a gene", fitted.weights.len() as f64 / every.len() as f64);
         Ok(fitted)
     }
@@ -69,51 +70,23 @@ impl Model for Sparse {
 
 impl Sparse {
     fn regression<T>(&self, levels: &Levels, solve: impl FnOnce(&Regression<'_>) -> T) -> T {
-        let SparseConfig { delta, reweight, .. } = self.0;
         // Not scaled: a gene that nearly all cells express, or nearly none, has little to tell.
         let features = Features::new(levels.assemblages(), None);
-        let targets = levels.targets();
+        let (targets, SparseConfig { delta, reweight, .. }) = (levels.targets(), &self.0);
+        let (delta, reweight) = (*delta, *reweight);
         solve(&Regression { features: &features, targets: &targets, delta, reweight, softness: SOFTNESS })
     }
 
-    /// The penalty with the least Σ|f − x| over the validation cells, before closing, on [`CHOOSERS`] genes
-    /// from all ranks of abundance.
-    fn choose(&self, train: &Cells<'_>, validation: &Cells<'_>, cx: &Context) -> Result<f64> {
-        let held_out = Levels::of(&[validation]);
-        let penalty = self.regression(&Levels::of(&[train]), |regression| {
-            let genes = some_genes(regression.targets);
-            descend(&PENALTIES, |penalty| {
-                let lines = regression.solve(&genes, penalty, cx)?;
-                Ok(absolute_error(&genes, &lines, &held_out))
-            })
-        })?;
-        tracing::info!(penalty, "chosen on {} cells", held_out.cells.len());
-        Ok(penalty)
+    /// The penalty that is given, or that the validation cells choose.
+    fn penalty(&self, plan: &Plan<'_, '_>, cx: &Context) -> Result<f64> {
+        let (given, Some(validation)) = (self.0.penalty, plan.validation) else {
+            return Ok(self.0.penalty.unwrap_or(PENALTY));
+        };
+        let levels = Levels::of(&[validation]);
+        let held_out = HeldOut { features: levels.assemblages(), levels };
+        let choose = |regression: &Regression<'_>| held_out.penalty(regression, &PENALTIES, cx);
+        given.map_or_else(|| self.regression(&Levels::of(&[plan.train]), choose), Ok)
     }
-}
-
-/// At most [`CHOOSERS`] genes, evenly from the most to the least abundant.
-fn some_genes(targets: &[Target]) -> Vec<usize> {
-    let total = |gene: usize| targets[gene].mean * targets[gene].cells.len() as f64;
-    let mut genes: Vec<usize> = (0..targets.len()).collect();
-    genes.sort_by(|&a, &b| total(b).total_cmp(&total(a)));
-    genes.into_iter().step_by(targets.len().div_ceil(CHOOSERS).max(1)).collect()
-}
-
-/// Σ|f − x| over these genes, in the cells that express them.
-fn absolute_error(genes: &[usize], lines: &[Line], levels: &Levels) -> f64 {
-    let mut expressed = vec![0.0; levels.genes];
-    let mut error = 0.0;
-    for cell in &levels.cells {
-        cell.iter().for_each(|&(gene, x)| expressed[gene as usize] = x);
-        for (&gene, line) in genes.iter().zip(lines).filter(|(gene, _)| expressed[**gene] > 0.0) {
-            let present = line.weights.iter().filter(|(i, _)| expressed[*i as usize] > 0.0);
-            let f = line.intercept + present.map(|(_, weight)| weight).sum::<f64>();
-            error += (f.max(0.0) - f64::from(expressed[gene])).abs();
-        }
-        cell.iter().for_each(|&(gene, _)| expressed[gene as usize] = 0.0);
-    }
-    error
 }
 
 /// The fitted regression, f(z) = intercept + z · weights.
@@ -136,12 +109,8 @@ impl Lines {
     /// f of the cell before any knockout, for all genes.
     fn base(&self, asked: &Asked<'_>) -> Vec<f64> {
         let mut base: Vec<f64> = self.intercepts.iter().map(|&a| a.into()).collect();
-        asked.assemblage().iter().for_each(|&gene| self.add(&mut base, gene as usize, 1.0));
+        asked.assemblage().iter().for_each(|&gene| self.weights.add(gene as usize, 1.0, &mut base, |_| {}));
         base
-    }
-
-    fn add(&self, levels: &mut [f64], gene: usize, times: f64) {
-        self.weights.row(gene).iter().for_each(|&(j, w)| levels[j as usize] += times * f64::from(w));
     }
 }
 
@@ -154,7 +123,9 @@ impl Fitted for Lines {
             let (_, base) = of_cell.insert(known.unwrap_or_else(|| (asked.cell, self.base(asked))));
             // A lost gene takes its row of weights away, always from the base, so that no rounding adds up.
             levels.clone_from(base);
-            asked.lost_expressed().for_each(|gene| self.add(&mut levels, gene as usize, -1.0));
+            asked
+                .lost_expressed()
+                .for_each(|gene| self.weights.add(gene as usize, -1.0, &mut levels, |_| {}));
             asked.write_masked(row, |gene| levels[gene]);
         })
     }
@@ -199,7 +170,8 @@ mod tests {
 
     #[test]
     fn regulators_are_found_and_other_genes_are_not() {
-        let fitted = fit(&Sparse(SparseConfig::default()), &regulated_cells(400, 0.1, 1)).unwrap();
+        let model = Sparse(SparseConfig { delta: 1.0, ..SparseConfig::default() });
+        let fitted = fit(&model, &regulated_cells(400, 0.1, 1)).unwrap();
         for i in 0..25usize {
             for j in (0..25usize).filter(|&j| j != i) {
                 let weight = fitted.weights.row(i).iter().find(|e| e.0 as usize == j).map_or(0.0, |e| e.1);

@@ -34,6 +34,14 @@ impl Weights {
         &self.entries[start..self.ends[i]]
     }
 
+    /// Adds a row so many times, and says of which columns.
+    pub fn add(&self, i: usize, times: f64, to: &mut [f64], mut changed: impl FnMut(usize)) {
+        for &(j, weight) in self.row(i) {
+            to[j as usize] += times * f64::from(weight);
+            changed(j as usize);
+        }
+    }
+
     /// Weights that are not 0.
     pub fn len(&self) -> usize {
         self.entries.len()
