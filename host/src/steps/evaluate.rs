@@ -133,6 +133,7 @@ impl Evaluate {
             Subject::Mapping { .. } => spec["strata"] = json!([]),
             Subject::Effects { settings, .. } => {
                 spec["min_cells"] = json!(settings.min_cells);
+                spec["dominant"] = json!(settings.dominant);
                 spec["bootstrap"] = json!(settings.draws);
                 spec["splits"] = json!(settings.splits);
                 spec["random_targets"] = json!(settings.random_targets);
@@ -260,6 +261,9 @@ fn check_metric(call: &Call, subject: &Subject, keys: &mut Keys<'_>) {
 /// Perturbations measured in fewer cells are not scored unless the pipeline says so.
 const FEWEST_CELLS: usize = 10;
 
+/// The share of the controls' counts above which a gene is left out.
+const DOMINANT: f64 = 0.2;
+
 /// How often measured cells are drawn again, and split into halves, and how many random targets stand in for each.
 const DRAWS: usize = 200;
 const SPLITS: usize = 20;
@@ -276,7 +280,17 @@ fn effect_settings(keys: &mut Keys<'_>) -> effects::Settings {
         halves: keys.number("halves", -1.0, 1.0).unwrap_or(rule.halves),
     });
     let informative = informative.unwrap_or(rule);
-    effects::Settings { min_cells, draws, splits, random_targets, replicate, informative, skill_against }
+    let dominant = keys.number("dominant", 0.0, 1.0).unwrap_or(DOMINANT);
+    effects::Settings {
+        min_cells,
+        dominant,
+        draws,
+        splits,
+        random_targets,
+        replicate,
+        informative,
+        skill_against,
+    }
 }
 
 /// A skill is counted from one of the baselines.

@@ -47,6 +47,8 @@ fn log_share(share: f64) -> f64 {
 pub struct Settings {
     /// Perturbations measured in fewer cells are not scored.
     pub min_cells: usize,
+    /// Genes above this share of the controls' counts are left out of shares and scores.
+    pub dominant: f64,
     /// How often the measured cells are drawn again.
     pub draws: usize,
     /// How often they are split into halves.
@@ -112,7 +114,7 @@ pub fn scores(
             None => Ok(cells.clone()),
         };
         let measured = aligned(&truth)?;
-        let panel = Panel::of(&measured, settings.min_cells, &cx.services)?;
+        let panel = Panel::of(&measured, (settings.min_cells, settings.dominant), &cx.services)?;
         let bout = Bout { panel: &panel, cells: &*aligned(&asked)?, truth: &truth, host: &cx.services };
         let random =
             RandomTargets::of(&panel, &panel.presence(&measured), settings.random_targets, &cx.services);
@@ -146,6 +148,9 @@ pub fn scores(
             host: &cx.services,
         };
         let drawn = Drawn::of(&court, &arms, settings)?;
+        if at == 0 {
+            cx.write("perturbations.csv", &drawn.measured.to_csv(&panel)?)?;
+        }
         rows.extend(court.rows(&data, &arms, &drawn, (settings, cx.chosen("models").len())));
     }
     Ok((rows, json!([])))
@@ -184,7 +189,9 @@ impl Bout<'_> {
             Answers::Profiles => self.in_cells(model, targets)?,
             _ => match population_effects(model, self.cells, targets, self.host)? {
                 Effects::Scores(scores) => scores,
-                Effects::Means(before, after) => without_rounding(of_means(targets, &before, &after)),
+                Effects::Means(before, after) => {
+                    without_rounding(of_means(self.panel, targets, &before, &after))
+                }
                 Effects::Logs(before, after) => difference(&before, &after),
             },
         })
@@ -285,12 +292,17 @@ impl Bout<'_> {
         let mut base = vec![0.0; rows.len() * genes];
         model.predict(self.host, self.cells, &Knockouts::none_in(rows.clone()), &mut base)?;
         for (i, sum) in some.zip(sums.chunks_exact_mut(genes)) {
-            let targets = (perturbed.genes(i), perturbed.levels(i));
+            let without = self.panel.left_out(perturbed.genes(i));
+            let zeros = vec![0.0; without.len()];
             let mut query = Knockouts::default();
             for cell in rows.clone() {
                 let expressed = self.cells.x.row(cell).0;
-                let lost: Vec<u32> =
-                    targets.0.iter().filter(|g| expressed.binary_search(g).is_ok()).copied().collect();
+                let lost: Vec<u32> = perturbed
+                    .genes(i)
+                    .iter()
+                    .filter(|g| expressed.binary_search(g).is_ok())
+                    .copied()
+                    .collect();
                 if !lost.is_empty() {
                     query.push(cell as u64, &lost, &vec![0.0; lost.len()]);
                 }
@@ -300,8 +312,8 @@ impl Bout<'_> {
             for (&cell, after) in query.cell.iter().zip(after.chunks_exact_mut(genes)) {
                 let at = (cell as usize - rows.start) * genes;
                 let mut before = base[at..at + genes].to_vec();
-                null_profile(&mut before, targets);
-                null_profile(after, targets);
+                null_profile(&mut before, (&without, &zeros));
+                null_profile(after, (&without, &zeros));
                 for ((sum, &a), &b) in sum.iter_mut().zip(&*after).zip(&before) {
                     *sum += log_share(f64::from(a)) - log_share(f64::from(b));
                 }
@@ -311,14 +323,15 @@ impl Bout<'_> {
     }
 }
 
-fn of_means(targets: &Knockouts, before: &[f32], after: &[f32]) -> Vec<f32> {
+fn of_means(panel: &Panel, targets: &Knockouts, before: &[f32], after: &[f32]) -> Vec<f32> {
     let mut effects = vec![0.0; after.len()];
     let rows = effects.chunks_exact_mut(before.len().max(1)).zip(after.chunks_exact(before.len().max(1)));
     for (i, (effect, after)) in rows.enumerate() {
-        let targets = (targets.genes(i), targets.levels(i));
+        let without = panel.left_out(targets.genes(i));
+        let zeros = vec![0.0; without.len()];
         let (mut before, mut after) = (before.to_vec(), after.to_vec());
-        null_profile(&mut before, targets);
-        null_profile(&mut after, targets);
+        null_profile(&mut before, (&without, &zeros));
+        null_profile(&mut after, (&without, &zeros));
         for ((effect, a), b) in effect.iter_mut().zip(after).zip(before) {
             *effect = (log_share(f64::from(a)) - log_share(f64::from(b))) as f32;
         }

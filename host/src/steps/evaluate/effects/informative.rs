@@ -3,6 +3,7 @@
 
 use super::panel::{Evidence, Panel};
 use crate::statistics::adjusted;
+use anyhow::Result;
 
 /// What makes a perturbation informative.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,11 +17,40 @@ pub struct Rule {
 /// The rule that is stated in the documentation.
 pub const RULE: Rule = Rule { genes: 10, halves: 0.2 };
 
-impl Rule {
-    /// The perturbations that meet it, by the evidence of all cells and the mean agreement of halves.
-    pub fn informative(&self, panel: &Panel, whole: &Evidence, agreement: &[f64]) -> Vec<usize> {
-        let enough = |&i: &usize| changed(panel, whole, i) >= self.genes && agreement[i] > self.halves;
-        (0..panel.labels.len()).filter(enough).collect()
+/// What is known of the measured perturbations before any model is asked.
+pub struct Measured {
+    /// How many genes but the targets change.
+    changed: Vec<usize>,
+    /// The mean agreement of halves; NaN where there were none.
+    agreement: Vec<f64>,
+    /// Whether each is informative.
+    pub informative: Vec<bool>,
+}
+
+impl Measured {
+    /// By the evidence of all cells, and the mean agreement of halves.
+    pub fn of(rule: &Rule, panel: &Panel, whole: &Evidence, agreement: Vec<f64>) -> Self {
+        let changed: Vec<usize> = (0..panel.labels.len()).map(|i| changed(panel, whole, i)).collect();
+        let enough = |(&n, &rho): (&usize, &f64)| n >= rule.genes && rho > rule.halves;
+        let informative = changed.iter().zip(&agreement).map(enough).collect();
+        Self { changed, agreement, informative }
+    }
+
+    /// One line for each perturbation.
+    pub fn to_csv(&self, panel: &Panel) -> Result<Vec<u8>> {
+        let mut writer = csv::Writer::from_writer(vec![]);
+        writer.write_record(["perturbation", "cells", "changed_genes", "halves", "informative"])?;
+        for (i, label) in panel.labels.iter().enumerate() {
+            let halves = Some(self.agreement[i]).filter(|rho| rho.is_finite());
+            writer.write_record([
+                label.clone(),
+                panel.members[i].len().to_string(),
+                self.changed[i].to_string(),
+                halves.map(|rho| rho.to_string()).unwrap_or_default(),
+                self.informative[i].to_string(),
+            ])?;
+        }
+        Ok(writer.into_inner()?)
     }
 }
 

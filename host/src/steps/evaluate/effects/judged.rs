@@ -4,7 +4,7 @@
 use super::super::Judge;
 use super::super::scores::{FEWEST, Margin, ScoreRow, finite, mean, standard_deviation, student};
 use super::arms::Arms;
-use super::informative::spearman;
+use super::informative::{Measured, spearman};
 use super::panel::{Evidence, Panel};
 use super::random_targets::RandomTargets;
 use super::{Contender, Settings};
@@ -56,8 +56,8 @@ struct Verdict {
 pub struct Drawn {
     verdicts: Vec<Vec<Verdict>>,
     ceiling: Vec<Units>,
-    /// The informative perturbations.
-    informative: Vec<usize>,
+    /// What is known of the perturbations.
+    pub measured: Measured,
 }
 
 impl Drawn {
@@ -103,10 +103,10 @@ impl Drawn {
         };
         let agreement: Units =
             (0..court.panel.labels.len()).map(|i| mean(splits.iter().map(|(_, rho)| rho[i]))).collect();
-        let informative = settings.informative.informative(court.panel, &whole[0], &agreement);
+        let measured = Measured::of(&settings.informative, court.panel, &whole[0], agreement);
         let ceiling =
             if splits.is_empty() { vec![] } else { (0..court.judges.len()).map(over_splits).collect() };
-        Ok(Self { verdicts, ceiling, informative })
+        Ok(Self { verdicts, ceiling, measured })
     }
 }
 
@@ -174,6 +174,8 @@ impl Court<'_> {
         drawn: &Drawn,
         (settings, models): (&Settings, usize),
     ) -> Vec<ScoreRow> {
+        let told = &drawn.measured.informative;
+        let informative: Vec<usize> = (0..told.len()).filter(|&i| told[i]).collect();
         let mut rows = vec![];
         for (at, judge) in self.judges.iter().enumerate() {
             let fits = |c: &Contender| judge.info.scale_free || !c.scores;
@@ -185,7 +187,7 @@ impl Court<'_> {
                 own: &own,
                 verdicts: &drawn.verdicts[at],
                 ceiling: drawn.ceiling.get(at),
-                informative: &drawn.informative,
+                informative: &informative,
                 level: Level::of_models(models),
                 sign: match judge.info.direction.as_str() {
                     "higher" => Some(1.0),

@@ -1,7 +1,7 @@
 //! The measured effects of perturbations, of all cells or of cells drawn again.
 //!
 //! The effect of a perturbation is δ, gene by gene: the mean over its cells of log1p(10⁴ p), minus that over the controls,
-//! where p are shares of a cell's profile without the perturbed genes, closed again.
+//! where p are shares of a cell's profile without the perturbed genes and those that dominate the library, closed again.
 
 use super::super::differential::by_gene;
 use super::super::ranks::Ranks;
@@ -27,6 +27,8 @@ pub struct Panel {
     pub genes: usize,
     /// The pseudo-gene of `close = "library"`, which no score looks at.
     other: Option<u32>,
+    /// Genes that are too much of the controls' counts: what happens to them would seem to happen to all others.
+    dominant: Vec<u32>,
     /// For the rank-sum test of each gene.
     ranks: Vec<Ranks>,
 }
@@ -43,7 +45,7 @@ pub struct Evidence {
 
 impl Panel {
     /// All perturbations of at least so many cells.
-    pub fn of(cells: &Cells, min_cells: usize, host: &Services) -> Result<Self> {
+    pub fn of(cells: &Cells, (min_cells, dominant): (usize, f64), host: &Services) -> Result<Self> {
         let column = cells.var.index();
         let controls = cells.controls();
         ensure!(!controls.is_empty(), "no cell of `truth` is a control");
@@ -54,6 +56,7 @@ impl Panel {
             controls,
             genes: cells.n_genes(),
             other: column.get(OTHER_GENES).copied(),
+            dominant: vec![],
             ranks: vec![],
         };
         let (mut few, mut unknown) = (vec![], vec![]);
@@ -82,8 +85,35 @@ impl Panel {
             few.len(),
             unknown.len()
         );
+        panel.dominant = panel.dominating(cells, dominant, host);
         panel.ranks = panel.ranked(cells);
         Ok(panel)
+    }
+
+    /// The genes that are more than this share of the controls' counts; says which.
+    fn dominating(&self, cells: &Cells, share: f64, host: &Services) -> Vec<u32> {
+        let mut counts = vec![0f64; self.genes];
+        for &cell in &self.controls {
+            let (genes, values) = cells.x.row(cell);
+            genes.iter().zip(values).for_each(|(&gene, &value)| counts[gene as usize] += f64::from(value));
+        }
+        let all: f64 = counts.iter().sum();
+        let found =
+            (0..self.genes as u32).filter(|&g| counts[g as usize] > share * all && self.other != Some(g));
+        let found: Vec<u32> = found.collect();
+        for &gene in &found {
+            let (name, percent) = (&cells.var.names[gene as usize], 100.0 * counts[gene as usize] / all);
+            host.warn(format!(
+                "{name} is {percent:.0} % of the controls' counts: it is left out of the shares and of the scores \
+                 (`dominant`)"
+            ));
+        }
+        found
+    }
+
+    /// The genes that a profile is closed without where some are perturbed.
+    pub fn left_out(&self, targets: &[u32]) -> Vec<u32> {
+        targets.iter().chain(&self.dominant).copied().collect()
     }
 
     /// Each gene's values in the library of its cell, sorted once for all draws.
@@ -122,7 +152,7 @@ impl Panel {
         };
         let controls = size(&self.controls);
         let sizes: Vec<Vec<f64>> = self.members.iter().map(|members| size(members)).collect();
-        let whole = sum_of_logs(cells, &self.controls, &[], weights);
+        let whole = sum_of_logs(cells, &self.controls, &self.dominant, weights);
         let effects: Vec<Vec<f64>> = (0..n)
             .into_par_iter()
             .map(|i| {
@@ -130,12 +160,13 @@ impl Panel {
                     return Err(Cancelled.into());
                 }
                 let targets = self.targets.genes(i);
-                let mut effect = sum_of_logs(cells, &self.members[i], targets, weights);
+                let without = self.left_out(targets);
+                let mut effect = sum_of_logs(cells, &self.members[i], &without, weights);
                 // Only cells with the targets are others without them.
                 let with = |&c: &usize| targets.iter().any(|t| cells.x.row(c).0.binary_search(t).is_ok());
                 let changed: Vec<usize> = self.controls.iter().copied().filter(with).collect();
-                let less = sum_of_logs(cells, &changed, &[], weights);
-                let more = sum_of_logs(cells, &changed, targets, weights);
+                let less = sum_of_logs(cells, &changed, &self.dominant, weights);
+                let more = sum_of_logs(cells, &changed, &without, weights);
                 for (at, after) in effect.iter_mut().enumerate() {
                     let draw = at % draws;
                     let before = (whole[at] - less[at] + more[at]) / controls[draw];
@@ -182,10 +213,10 @@ impl Panel {
         &matrix[i * self.genes..(i + 1) * self.genes]
     }
 
-    /// Whether a gene says nothing of perturbation `i`: its targets, and what is no gene.
+    /// Whether a gene says nothing of perturbation `i`: its targets, what is left out of all, and what is no gene.
     fn is_left_out(&self, i: usize, gene: usize) -> bool {
         let gene = gene as u32;
-        self.targets.genes(i).contains(&gene) || self.other == Some(gene)
+        self.targets.genes(i).contains(&gene) || self.other == Some(gene) || self.dominant.contains(&gene)
     }
 
     /// Makes what is left out 0.

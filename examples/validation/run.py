@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Runs all validations and writes docs/VALIDATION.md. Needs pandas, numpy and matplotlib.
+
+python examples/validation/run.py [--lacuna target/release/lacuna] [--out validation-runs] [--only-write]
+
+Simulated worlds (synthetic/grid.py), then measured knockouts (trem2, nkx2-1, k562) and transfer between cell types, whose
+data lie beside the project, in ../shared/data. What an earlier call has run is not run again.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE / "synthetic"))
+from grid import student  # noqa: E402
+
+SETS = ["trem2", "nkx2-1", "k562"]
+TITLES = {
+    "trem2": "Trem2 knockout, mouse microglia (one perturbation)",
+    "nkx2-1": "Nkx2-1 knockout, mouse lung endothelium (one perturbation, indirect)",
+    "k562": "CRISPRi in K562 cells (eleven perturbations, 72 genes)",
+}
+METRICS = ["spearman", "de-direction", "matched-auroc", "de-auroc", "pds"]
+BASELINES = ["first-component", "mean-expression", "all-up", "all-down", "linear", "knn"]
+FIRST = "first-component"
+TYPES = {"b": "B", "mono": "monocytes", "t": "CD4 T", "nk": "NK"}
+
+
+def run(arguments, name):
+    """Runs a folder of pipelines."""
+    command = [arguments.lacuna, "run", HERE / name, "--quiet", "--run-dir", arguments.out / name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{name}: {done.stderr}")
+
+
+def number(x, digits=3):
+    """A score for a table."""
+    return "–" if pd.isna(x) else f"{x:.{digits}f}".replace("0.", ".", 1) if abs(x) < 1 else f"{x:.{digits}f}"
+
+
+def with_interval(row):
+    """A score and its interval."""
+    if pd.isna(row.lower):
+        return number(row.value)
+    return f"{number(row.value)} [{number(row.lower, 2)}, {number(row.upper, 2)}]"
+
+
+def grid_of(header, rows):
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def order_of(scores, stratum):
+    """Models by Spearman, then baselines, then the ceiling; each with its random targets left out."""
+    own = scores[(scores.stratum == stratum) & ~scores.model.str.contains("random targets")]
+    spearman = own[own.metric == "spearman"].set_index("model").value
+    names = list(dict.fromkeys(own.model))
+    kind = {name: 2 if name == "split-half" else 1 if name in BASELINES else 0 for name in names}
+    return sorted(names, key=lambda n: (kind[n], -spearman.get(n, np.nan) if not pd.isna(spearman.get(n, np.nan)) else 9))
+
+
+def measured(scores, stratum):
+    """The scores of one set over some perturbations."""
+    table = scores[scores.stratum == stratum].set_index(["model", "metric"])
+
+    def cell(model, metric):
+        return with_interval(table.loc[(model, metric)]) if (model, metric) in table.index else "–"
+
+    def chance(model):
+        key = (f"{model} (random targets)", "spearman")
+        return number(table.loc[key].value) if key in table.index else "–"
+
+    names = order_of(scores, stratum)
+    rows = [[label(n), cell(n, METRICS[0]), chance(n), *(cell(n, m) for m in METRICS[1:])] for n in names]
+    header = ["", "Spearman", "random targets", "direction", "matched AUROC", "AUROC", "PDS"]
+    return grid_of(header, rows)
+
+
+def label(name):
+    """As the table has it."""
+    if name == "split-half":
+        return "*ceiling: split half*"
+    return f"*baseline: {name}*" if name in BASELINES else name
+
+
+def pooled(out, all_scores):
+    """Each informative perturbation of all sets: Spearman by model."""
+    found = []
+    for name, scores in all_scores.items():
+        told = pd.read_csv(out / name / "steps/effects/perturbations.csv")
+        own = scores[(scores.metric == "spearman") & scores.stratum.isin(told.perturbation[told.informative])]
+        own = own.assign(perturbation=name + " " + own.stratum)
+        found.append(own.pivot_table(index="perturbation", columns="model", values="value", dropna=False))
+    return pd.concat(found)
+
+
+def mean_interval(values):
+    """Mean, and Student's 95 % interval."""
+    values = values.dropna()
+    if len(values) < 3:
+        return values.mean(), np.nan, np.nan
+    half = student(len(values)) * values.std(ddof=1) / np.sqrt(len(values))
+    return values.mean(), values.mean() - half, values.mean() + half
+
+
+def pooled_table(table):
+    """Means over the pooled perturbations, and paired differences from the signed first component."""
+    rows, lines = [], []
+    names = [n for n in table.columns if "random targets" not in n]
+    kind = {n: 2 if n == "split-half" else 1 if n in BASELINES else 0 for n in names}
+    for name in sorted(names, key=lambda n: (kind[n], -table[n].mean())):
+        if table[name].notna().sum() < 3:
+            continue
+        mean, low, high = mean_interval(table[name])
+        difference = mean_interval(table[name] - table[FIRST])
+        random = f"{name} (random targets)"
+        chance = mean_interval(table[name] - table[random]) if random in table else (np.nan,) * 3
+        rows.append((name, mean, low, high))
+        lines.append([
+            label(name),
+            f"{mean:+.3f} [{low:+.2f}, {high:+.2f}]",
+            "–" if np.isnan(chance[0]) else f"{chance[0]:+.3f} [{chance[1]:+.2f}, {chance[2]:+.2f}]",
+            "–" if name == FIRST else f"{difference[0]:+.3f} [{difference[1]:+.2f}, {difference[2]:+.2f}]",
+            str(int(table[name].notna().sum())),
+        ])
+    header = ["", "Spearman", "less random targets", f"less {FIRST}", "perturbations"]
+    return rows, grid_of(header, lines)
+
+
+def draw(rows, path):
+    """Means and intervals, one line for each model."""
+    figure, axes = plt.subplots(figsize=(7, 0.3 * len(rows) + 0.8))
+    for at, (name, mean, low, high) in enumerate(reversed(rows)):
+        colour = "#888888" if name in BASELINES or name == "split-half" else "#1f5a8a"
+        axes.plot([low, high], [at, at], color=colour, lw=1.5)
+        axes.plot([mean], [at], "o", color=colour, ms=5)
+    axes.set_yticks(range(len(rows)), [name for name, *_ in reversed(rows)])
+    axes.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    axes.set_xlabel("Spearman of predicted and measured change, mean over informative knockouts, 95 %")
+    for side in ["top", "right"]:
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def transfer(out):
+    """Bray–Curtis by training and test type, with what the masked mean of the training cells has."""
+    lines = []
+    for model in ["sparse", "linear"]:
+        rows = []
+        for train, title in TYPES.items():
+            row = [title]
+            for test in TYPES:
+                folder = next((out / "transfer" / "steps" / "matrix").glob(f"*{test}-parts*"))
+                scores = pd.read_csv(folder / "scores.csv")
+                own = scores[(scores.metric == "bray-curtis") & (scores.stratum == "cells")].set_index("model").value
+                base = own[[n for n in own.index if n.startswith("masked-mean") and n.endswith(f"{train}-sparse")][0]]
+                row.append(f"{number(own[f'{train}-{model}'])} ({number(base)})")
+            rows.append(row)
+        lines += [f"**{model}**", "", *grid_of(["learned from", *TYPES.values()], rows), ""]
+    return lines
+
+
+def words(table):
+    """What the pooled figures say."""
+    def said(name):
+        mean, low, high = mean_interval(table[name])
+        return f"{mean:+.3f} [{low:+.2f}, {high:+.2f}]"
+
+    reference, ensemble = said("reference"), said("dko-8")
+    _, low, _ = mean_interval(table["reference"])
+    chance = "is not better than chance" if low <= 0 else "is better than chance"
+    gains = {n: mean_interval(table[n] - table[FIRST]) for n in table.columns if n not in BASELINES}
+    better = [n for n, (_, low, _) in gains.items() if low > 0 and "random" not in n and n != "split-half"]
+    lines = [
+        f"**The DKO reference, one seed, {chance} here**: its Spearman with the measured change is {reference}; the mean of eight "
+        f"seeds has {ensemble}. What it gains in simulated worlds it does not bring to these cells.",
+    ]
+    if better:
+        lines.append(f"Better than the signed first principal component, by a paired interval: {', '.join(better)}.")
+    else:
+        lines.append("**No model is shown to be better than the signed first principal component**, which knows nothing of "
+                     "the knocked-out gene but the sign of its loading: with so few informative knockouts, no paired interval excludes 0.")
+    return lines
+
+
+def main():
+    """Runs, then writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lacuna", default=ROOT / "target/release/lacuna", type=pathlib.Path)
+    parser.add_argument("--out", default=pathlib.Path("validation-runs"), type=pathlib.Path)
+    parser.add_argument("--only-write", action="store_true", help="from what was run before")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(exist_ok=True, parents=True)
+    if not arguments.only_write:
+        grid = [sys.executable, HERE / "synthetic/grid.py", "--lacuna", arguments.lacuna]
+        subprocess.run([*grid, "--out", arguments.out / "synthetic"], check=True, stdout=subprocess.DEVNULL)
+        for name in [*SETS, "transfer"]:
+            print(name, flush=True)
+            run(arguments, name)
+    all_scores = {name: pd.read_csv(arguments.out / name / "steps/effects/scores.csv") for name in SETS}
+    table = pooled(arguments.out, all_scores)
+    rows, pooled_lines = pooled_table(table)
+    draw(rows, ROOT / "docs/validation/informative.svg")
+    text = (HERE / "VALIDATION.md.in").read_text()
+    parts = {
+        "WORDS": words(table),
+        "POOLED": pooled_lines,
+        "PERTURBATIONS": [", ".join(table.index)],
+        "TRANSFER": transfer(arguments.out),
+    }
+    for part in ["gates", "grid"]:
+        file = arguments.out / "synthetic" / f"{part}.md"
+        parts[part.upper()] = file.read_text().splitlines() if file.exists() else ["Not run."]
+    sets = []
+    for name in SETS:
+        scores = all_scores[name]
+        strata = [s for s in ["informative", "perturbations"] if (scores.stratum == s).any()]
+        sets += [f"### {TITLES[name]}", ""]
+        for stratum in strata:
+            sets += ["Informative perturbations:" if stratum == "informative" else "All perturbations:", ""]
+            sets += [*measured(scores, stratum), ""]
+    parts["SETS"] = sets
+    for key, lines in parts.items():
+        text = text.replace(f"@{key}@", "\n".join(lines))
+    (ROOT / "docs/VALIDATION.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
