@@ -135,8 +135,8 @@ def main():
     parser.add_argument("--part", action="append", choices=["gates", "grid"])
     parser.add_argument("--threads", default=1, type=int, help="of each run; as many runs at a time as there are cores")
     arguments = parser.parse_args()
-    lines = []
     for part in arguments.part or ["gates", "grid"]:
+        lines = []
         worlds = list({"gates": gates, "grid": grid}[part]())
         at_once = max(1, (os.cpu_count() or 1) // arguments.threads)
         with ThreadPoolExecutor(at_once) as pool:
@@ -155,7 +155,7 @@ def main():
             worlds_of_group = own.index.get_level_values("world").nunique()
             lines += [f"**{group}** ({worlds_of_group} worlds)", "", *markdown(own), ""]
         (arguments.out / f"{part}.md").write_text("\n".join(lines))
-    print("\n".join(lines))
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":
