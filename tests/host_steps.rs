@@ -142,6 +142,18 @@ fn prepare_chooses_cells_and_genes() {
 }
 
 #[test]
+fn genes_that_are_too_much_of_all_counts_are_left_out_with_a_warning() {
+    let run = of_table("genes = { dominant = 0.5 }").unwrap();
+    assert_eq!(screened(&run).var.names.join(" "), "B C D");
+    assert!(warnings(&run).contains("A is 58 % of all counts: left out (`dominant`)"), "{}", warnings(&run));
+    let run = of_table("genes = { dominant = 0.5, always = [\"A\"] }").unwrap();
+    assert_eq!(screened(&run).var.names.join(" "), "A B C D");
+    assert!(!warnings(&run).contains("left out"), "{}", warnings(&run));
+    let run = of_table("genes = { dominant = 0.7 }").unwrap();
+    assert_eq!(screened(&run).var.names.join(" "), "A B C D");
+}
+
+#[test]
 fn downsampled_cells_are_of_equal_depth_and_shallow_ones_are_left_out() {
     let run = of_table("downsample = 6").unwrap();
     let cells = screened(&run);

@@ -31,7 +31,10 @@ TITLES = {
     "k562": "CRISPRi in K562 cells (eleven perturbations, 72 genes)",
 }
 METRICS = ["spearman", "de-direction", "matched-auroc", "de-auroc", "pds"]
-BASELINES = ["first-component", "mean-expression", "all-up", "all-down", "linear", "knn"]
+BASELINES = [
+    *["first-component", "mean-expression", "all-up", "all-down"],
+    *["linear", "knn", "masked-mean", "mean", "null", "no-change"],
+]
 FIRST = "first-component"
 TYPES = {"b": "B", "mono": "monocytes", "t": "CD4 T", "nk": "NK"}
 
@@ -42,6 +45,17 @@ def run(arguments, name):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{name}: {done.stderr}")
+
+
+def read(path):
+    """A table of Lacuna's, in which only what is empty is no value: `null` is a baseline."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def scores_of(steps):
+    """What a set's evaluation says, and that of the model with other genes and depth."""
+    scores, more = (read(steps / step / "scores.csv") for step in ["effects", "effects-equal-depth"])
+    return pd.concat([scores, more[more.model != "split-half"]])
 
 
 def number(x, digits=3):
@@ -63,12 +77,16 @@ def grid_of(header, rows):
 
 
 def order_of(scores, stratum):
-    """Models by Spearman, then baselines, then the ceiling; each with its random targets left out."""
+    """Models with some value by Spearman, then baselines, then the ceiling; without their random targets."""
     own = scores[(scores.stratum == stratum) & ~scores.model.str.contains("random targets")]
-    spearman = own[own.metric == "spearman"].set_index("model").value
-    names = list(dict.fromkeys(own.model))
-    kind = {name: 2 if name == "split-half" else 1 if name in BASELINES else 0 for name in names}
-    return sorted(names, key=lambda n: (kind[n], -spearman.get(n, np.nan) if not pd.isna(spearman.get(n, np.nan)) else 9))
+    spearman = own[own.metric == "spearman"].set_index("model").value.fillna(-9)
+    names = own[own.value.notna()].model.unique()
+    return sorted(names, key=lambda n: (kind(n), -spearman.get(n, -9)))
+
+
+def kind(name):
+    """Models come first, then baselines, then the ceiling."""
+    return 2 if name == "split-half" else int(name in BASELINES)
 
 
 def measured(scores, stratum):
@@ -99,7 +117,7 @@ def pooled(out, all_scores):
     """Each informative perturbation of all sets: Spearman by model."""
     found = []
     for name, scores in all_scores.items():
-        told = pd.read_csv(out / name / "steps/effects/perturbations.csv")
+        told = read(out / name / "steps/effects/perturbations.csv")
         own = scores[(scores.metric == "spearman") & scores.stratum.isin(told.perturbation[told.informative])]
         own = own.assign(perturbation=name + " " + own.stratum)
         found.append(own.pivot_table(index="perturbation", columns="model", values="value", dropna=False))
@@ -119,8 +137,7 @@ def pooled_table(table):
     """Means over the pooled perturbations, and paired differences from the signed first component."""
     rows, lines = [], []
     names = [n for n in table.columns if "random targets" not in n]
-    kind = {n: 2 if n == "split-half" else 1 if n in BASELINES else 0 for n in names}
-    for name in sorted(names, key=lambda n: (kind[n], -table[n].mean())):
+    for name in sorted(names, key=lambda n: (kind(n), -table[n].mean())):
         if table[name].notna().sum() < 3:
             continue
         mean, low, high = mean_interval(table[name])
@@ -143,7 +160,7 @@ def draw(rows, path):
     """Means and intervals, one line for each model."""
     figure, axes = plt.subplots(figsize=(7, 0.3 * len(rows) + 0.8))
     for at, (name, mean, low, high) in enumerate(reversed(rows)):
-        colour = "#888888" if name in BASELINES or name == "split-half" else "#1f5a8a"
+        colour = "#888888" if kind(name) else "#1f5a8a"
         axes.plot([low, high], [at, at], color=colour, lw=1.5)
         axes.plot([mean], [at], "o", color=colour, ms=5)
     axes.set_yticks(range(len(rows)), [name for name, *_ in reversed(rows)])
@@ -166,7 +183,7 @@ def transfer(out):
             row = [title]
             for test in TYPES:
                 folder = next((out / "transfer" / "steps" / "matrix").glob(f"*{test}-parts*"))
-                scores = pd.read_csv(folder / "scores.csv")
+                scores = read(folder / "scores.csv")
                 own = scores[(scores.metric == "bray-curtis") & (scores.stratum == "cells")].set_index("model").value
                 base = own[[n for n in own.index if n.startswith("masked-mean") and n.endswith(f"{train}-sparse")][0]]
                 row.append(f"{number(own[f'{train}-{model}'])} ({number(base)})")
@@ -212,7 +229,7 @@ def main():
         for name in [*SETS, "transfer"]:
             print(name, flush=True)
             run(arguments, name)
-    all_scores = {name: pd.read_csv(arguments.out / name / "steps/effects/scores.csv") for name in SETS}
+    all_scores = {name: scores_of(arguments.out / name / "steps") for name in SETS}
     table = pooled(arguments.out, all_scores)
     rows, pooled_lines = pooled_table(table)
     draw(rows, ROOT / "docs/validation/informative.svg")

@@ -200,7 +200,7 @@ impl Faults {
             How::Loop => loop_for_ever(),
             How::Listens => work(cx)?,
             How::Deaf => work(None)?,
-            How::Leak => std::mem::forget(std::hint::black_box(vec![1u8; 1 << 18])),
+            How::Leak => std::mem::forget(std::hint::black_box(vec![1u8; 1 << 21])),
             How::Error => return Err(Error::failed("an error of the author's")),
             How::Cancelled => return Err(Error::Cancelled),
             _ => panic!("a panic in {here:?}"),

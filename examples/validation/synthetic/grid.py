@@ -82,11 +82,19 @@ def scores(folder):
         table = pd.read_csv(folder / "steps" / step / "scores.csv")
         for row in table[(table.metric == metric) & (table.stratum == stratum)].itertuples():
             found[row.model.removesuffix("-mapper")][column] = row.value
-    for step in json.loads((folder / "run.json").read_text())["timings"]["steps"]:
-        if step["step"] in MODELS:
-            # What an earlier run left says nothing about the time.
-            found[step["step"]]["fit, s"] = np.nan if step["reused"] else step["seconds"]
+    for model, seconds in fits(folder).items():
+        found[model]["fit, s"] = seconds
     return found
+
+
+def fits(folder):
+    """The seconds of each model's fit, of the run that did it: one that found it done keeps what was noted then."""
+    notes = folder / "fits.json"
+    noted = json.loads(notes.read_text()) if notes.exists() else dict.fromkeys(MODELS, np.nan)
+    steps = json.loads((folder / "run.json").read_text())["timings"]["steps"]
+    noted |= {s["step"]: s["seconds"] for s in steps if s["step"] in MODELS and not s["reused"]}
+    notes.write_text(json.dumps(noted))
+    return noted
 
 
 def student(n):

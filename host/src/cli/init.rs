@@ -139,6 +139,8 @@ from = "chosen"
 use = "mlp"                        # `lacuna plugin inspect mlp` shows its parameters
 train = "parts.train"
 validation = "parts.validation"
+ensemble = 8                       # as many seeds, averaged: two fits to real cells disagree
+# uncertainty = true               # intervals and p values, by refits: takes many times as long
 with = { steps = 5000 }
 
 [steps.mapping]
@@ -233,9 +235,9 @@ fn genes_line(look: &Look, targets: &[String]) -> String {
     let always =
         if always.is_empty() { String::new() } else { format!(", always = [{}]", always.join(", ")) };
     if look.var.len() > MANY_GENES {
-        format!("genes = {{ min_cells = 0.05, highly_variable = 2000{always} }}\n")
+        format!("genes = {{ min_cells = 0.05, highly_variable = 2000, dominant = 0.2{always} }}\n")
     } else {
-        format!("genes = {{ min_cells = 0.05{always} }}\n")
+        format!("genes = {{ min_cells = 0.05, dominant = 0.2{always} }}\n")
     }
 }
 

@@ -4,6 +4,7 @@ mod perturbation;
 
 use crate::data::{CellSet, Column, Frame};
 use crate::pipeline::{Call, Diagnostic, Input, Keys, Node, Place, PortType, Value, nearest};
+use crate::plugin::Services;
 use crate::run::{Outputs, StepCx, seeded_stream};
 use anyhow::{Context, Result, bail, ensure};
 use perturbation::Labels;
@@ -47,6 +48,8 @@ struct GeneChoice {
     min_cells: f64,
     /// How many genes in all, by the `seurat` flavour.
     highly_variable: Option<u64>,
+    /// Genes above this share of all counts are left out.
+    dominant: Option<f64>,
     /// Kept whatever the other rules say.
     always: Vec<String>,
     /// Only these.
@@ -85,8 +88,8 @@ impl Prepare {
             "where": self.keep.iter().map(Condition::spec).collect::<Json>(),
             "not": self.drop.iter().map(Condition::spec).collect::<Json>(),
             "genes": {
-                "min_cells": genes.min_cells, "highly_variable": genes.highly_variable, "always": genes.always,
-                "only": genes.only, "file": genes.file.as_ref().map(|f| &f.1),
+                "min_cells": genes.min_cells, "highly_variable": genes.highly_variable, "dominant": genes.dominant,
+                "always": genes.always, "only": genes.only, "file": genes.file.as_ref().map(|f| &f.1),
             },
             "cells": { "min_genes": self.min_genes, "at_most": self.at_most },
             "downsample": self.downsample,
@@ -126,8 +129,8 @@ impl Prepare {
         // Wild-type cells decide which genes are looked at, where others are known.
         let controls = cells.controls();
         let genes = match controls.len() == cells.len() || controls.is_empty() {
-            true => self.genes.choose(&cells)?,
-            false => self.genes.choose(&cells.select_cells(&controls))?,
+            true => self.genes.choose(&cells, &cx.services)?,
+            false => self.genes.choose(&cells.select_cells(&controls), &cx.services)?,
         };
         let mut chosen = cells.select_genes(&genes);
         let expressed = chosen.expressed()?;
@@ -360,6 +363,7 @@ impl GeneChoice {
         Self {
             min_cells: keys.number("min_cells", 0.0, f64::INFINITY).unwrap_or(0.0),
             highly_variable: keys.count("highly_variable", 1),
+            dominant: keys.number("dominant", 0.0, 1.0),
             always: keys.texts("always").unwrap_or_default(),
             only: keys.texts("only"),
             file: keys.path("file"),
@@ -367,16 +371,20 @@ impl GeneChoice {
     }
 
     /// The columns that are kept, ascending.
-    fn choose(&self, cells: &CellSet) -> Result<Vec<usize>> {
+    fn choose(&self, cells: &CellSet, host: &Services) -> Result<Vec<usize>> {
+        let sums = GeneSums::of(cells, self.highly_variable.is_some())?;
         let mut always = find_genes(cells.var(), &self.always, "genes.always")?;
-        always.extend(measured_targets(cells));
+        let mut dominant = sums.above(self.dominant.unwrap_or(1.0));
+        dominant.retain(|(gene, _)| !always.contains(gene));
+        warn_of_dominant(&dominant, cells.var(), host);
+        let is_dominant = |j: &usize| dominant.iter().any(|(gene, _)| gene == j);
+        always.extend(measured_targets(cells).into_iter().filter(|j| !is_dominant(j)));
         let mut pool: Vec<usize> = match self.only_names()? {
             Some(only) => find_genes(cells.var(), &only, "genes.only")?,
             None => (0..cells.n_genes()).collect(),
         };
         // What an earlier `close = "library"` added is no gene; it is added anew where it is asked for.
-        pool.retain(|&j| cells.var().names[j] != OTHER_GENES);
-        let sums = GeneSums::of(cells, self.highly_variable.is_some())?;
+        pool.retain(|j| cells.var().names[*j] != OTHER_GENES && !is_dominant(j));
         let needed = if self.min_cells < 1.0 { self.min_cells * cells.len() as f64 } else { self.min_cells };
         pool.retain(|&j| {
             sums.expressing[j] as f64 >= needed && sums.expressing[j] > 0 && !always.contains(&j)
@@ -398,6 +406,14 @@ impl GeneChoice {
         let first = |line: &str| line.split([',', '\t']).next().unwrap_or("").trim().to_string();
         let names = text.lines().map(first).filter(|name| !name.is_empty() && !name.starts_with('#'));
         Ok(Some(self.only.iter().flatten().cloned().chain(names).collect()))
+    }
+}
+
+/// Says which genes are left out for what share of all counts they are.
+fn warn_of_dominant(dominant: &[(usize, f64)], var: &Frame, host: &Services) {
+    for &(gene, share) in dominant {
+        let (name, percent) = (&var.names[gene], 100.0 * share);
+        host.warn(format!("{name} is {percent:.0} % of all counts: left out (`dominant`)"));
     }
 }
 
@@ -432,6 +448,8 @@ fn median(mut counts: Vec<u32>) -> u32 {
 struct GeneSums {
     /// Cells that express it.
     expressing: Vec<usize>,
+    /// Counts of all cells.
+    counts: Vec<f64>,
     /// Counts per 10,000 of each cell's library, and their squares; zeros where they are not wanted.
     cp10k: Vec<f64>,
     squares: Vec<f64>,
@@ -440,16 +458,31 @@ struct GeneSums {
 impl GeneSums {
     fn of(cells: &CellSet, with_moments: bool) -> Result<Self> {
         let genes = cells.n_genes();
-        let mut sums =
-            Self { expressing: vec![0; genes], cp10k: vec![0.0; genes], squares: vec![0.0; genes] };
+        let zeros = vec![0.0; genes];
+        let mut sums = Self {
+            expressing: vec![0; genes],
+            counts: zeros.clone(),
+            cp10k: zeros.clone(),
+            squares: zeros,
+        };
         cells.each_matrix(&mut |start, x| {
-            x.indices.iter().for_each(|&j| sums.expressing[j as usize] += 1);
+            for (&j, value) in x.indices.iter().zip(&x.values) {
+                sums.expressing[j as usize] += 1;
+                sums.counts[j as usize] += f64::from(*value);
+            }
             if with_moments {
                 (0..x.n_rows()).for_each(|i| sums.add_cp10k(x.row(i), cells.library()[start + i]));
             }
             Ok(())
         })?;
         Ok(sums)
+    }
+
+    /// The genes above this share of all counts, and what share they are.
+    fn above(&self, share: f64) -> Vec<(usize, f64)> {
+        let all: f64 = self.counts.iter().sum();
+        let shares = self.counts.iter().map(|count| count / all).enumerate();
+        shares.filter(|(_, found)| *found > share).collect()
     }
 
     fn add_cp10k(&mut self, (genes, values): (&[u32], &[f32]), library: f64) {
