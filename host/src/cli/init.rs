@@ -141,7 +141,7 @@ train = "parts.train"
 validation = "parts.validation"
 ensemble = 8                       # as many seeds, averaged: two fits to real cells disagree
 # uncertainty = true               # intervals and p values, by refits: takes many times as long
-with = { steps = 5000 }
+with = { steps = 5000, validate_every = 10, patience = 100 }
 
 [steps.mapping]
 use = "evaluate"                   # on cells that the model has not seen, beside simple baselines

@@ -459,12 +459,8 @@ impl GeneSums {
     fn of(cells: &CellSet, with_moments: bool) -> Result<Self> {
         let genes = cells.n_genes();
         let zeros = vec![0.0; genes];
-        let mut sums = Self {
-            expressing: vec![0; genes],
-            counts: zeros.clone(),
-            cp10k: zeros.clone(),
-            squares: zeros,
-        };
+        let mut sums =
+            Self { expressing: vec![0; genes], counts: zeros.clone(), cp10k: zeros.clone(), squares: zeros };
         cells.each_matrix(&mut |start, x| {
             for (&j, value) in x.indices.iter().zip(&x.values) {
                 sums.expressing[j as usize] += 1;
