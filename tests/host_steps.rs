@@ -146,6 +146,13 @@ fn genes_that_are_too_much_of_all_counts_are_left_out_with_a_warning() {
     let run = of_table("genes = { dominant = 0.5 }").unwrap();
     assert_eq!(screened(&run).var.names.join(" "), "B C D");
     assert!(warnings(&run).contains("A is 58 % of all counts: left out (`dominant`)"), "{}", warnings(&run));
+    // Nor are its counts part of the library: what is left of c4's ten is one.
+    let run =
+        of_table("genes = { dominant = 0.5, only = [\"C\", \"B\", \"A\"] }\nclose = \"library\"").unwrap();
+    let cells = screened(&run);
+    assert_eq!(cells.var.names, ["B", "C", "(other genes)"]);
+    assert_eq!(cells.x.row(0), (&[0u32, 1, 2][..], &[3f32, 1.0, 1.0][..]));
+    assert_eq!(cells.x.row(3), (&[0u32][..], &[1f32][..]));
     let run = of_table("genes = { dominant = 0.5, always = [\"A\"] }").unwrap();
     assert_eq!(screened(&run).var.names.join(" "), "A B C D");
     assert!(!warnings(&run).contains("left out"), "{}", warnings(&run));

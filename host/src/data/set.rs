@@ -169,6 +169,14 @@ impl CellSet {
         })
     }
 
+    /// The same cells with other library sizes.
+    pub fn with_library(self, library: Vec<f64>) -> Self {
+        match self {
+            Self::Held(cells) => Self::from(Cells { library, ..Cells::clone(&cells) }),
+            Self::Stored(stored) => Self::from(Stored { library, ..stored.again() }),
+        }
+    }
+
     /// A further gene, the last of `var`, that holds what the others leave of each cell's library.
     pub fn with_rest(&self, var: Frame) -> Self {
         match self {

@@ -128,11 +128,14 @@ impl Prepare {
         }
         // Wild-type cells decide which genes are looked at, where others are known.
         let controls = cells.controls();
-        let genes = match controls.len() == cells.len() || controls.is_empty() {
+        let (genes, dominant) = match controls.len() == cells.len() || controls.is_empty() {
             true => self.genes.choose(&cells, &cx.services)?,
             false => self.genes.choose(&cells.select_cells(&controls), &cx.services)?,
         };
         let mut chosen = cells.select_genes(&genes);
+        if !dominant.is_empty() {
+            chosen = chosen.with_library(library_without(&dominant, &cells)?);
+        }
         let expressed = chosen.expressed()?;
         let enough: Vec<usize> =
             (0..chosen.len()).filter(|&i| u64::from(expressed[i]) >= self.min_genes).collect();
@@ -370,21 +373,21 @@ impl GeneChoice {
         }
     }
 
-    /// The columns that are kept, ascending.
-    fn choose(&self, cells: &CellSet, host: &Services) -> Result<Vec<usize>> {
+    /// The columns that are kept, ascending; and those that are left out since they are too much of all counts.
+    fn choose(&self, cells: &CellSet, host: &Services) -> Result<(Vec<usize>, Vec<usize>)> {
         let sums = GeneSums::of(cells, self.highly_variable.is_some())?;
         let mut always = find_genes(cells.var(), &self.always, "genes.always")?;
         let mut dominant = sums.above(self.dominant.unwrap_or(1.0));
         dominant.retain(|(gene, _)| !always.contains(gene));
         warn_of_dominant(&dominant, cells.var(), host);
-        let is_dominant = |j: &usize| dominant.iter().any(|(gene, _)| gene == j);
-        always.extend(measured_targets(cells).into_iter().filter(|j| !is_dominant(j)));
+        let dominant: Vec<usize> = dominant.into_iter().map(|(gene, _)| gene).collect();
+        always.extend(measured_targets(cells).into_iter().filter(|j| !dominant.contains(j)));
         let mut pool: Vec<usize> = match self.only_names()? {
             Some(only) => find_genes(cells.var(), &only, "genes.only")?,
             None => (0..cells.n_genes()).collect(),
         };
         // What an earlier `close = "library"` added is no gene; it is added anew where it is asked for.
-        pool.retain(|j| cells.var().names[*j] != OTHER_GENES && !is_dominant(j));
+        pool.retain(|j| cells.var().names[*j] != OTHER_GENES && !dominant.contains(j));
         let needed = if self.min_cells < 1.0 { self.min_cells * cells.len() as f64 } else { self.min_cells };
         pool.retain(|&j| {
             sums.expressing[j] as f64 >= needed && sums.expressing[j] > 0 && !always.contains(&j)
@@ -397,7 +400,7 @@ impl GeneChoice {
         pool.sort_unstable();
         pool.dedup();
         ensure!(!pool.is_empty(), "no gene is left");
-        Ok(pool)
+        Ok((pool, dominant))
     }
 
     fn only_names(&self) -> Result<Option<Vec<String>>> {
@@ -407,6 +410,20 @@ impl GeneChoice {
         let names = text.lines().map(first).filter(|name| !name.is_empty() && !name.starts_with('#'));
         Ok(Some(self.only.iter().flatten().cloned().chain(names).collect()))
     }
+}
+
+/// Each cell's library without these genes.
+fn library_without(genes: &[usize], cells: &CellSet) -> Result<Vec<f64>> {
+    let mut library = cells.library().to_vec();
+    cells.each_matrix(&mut |start, x| {
+        for i in 0..x.n_rows() {
+            let (found, values) = x.row(i);
+            let of_these = found.iter().zip(values).filter(|(j, _)| genes.contains(&(**j as usize)));
+            library[start + i] -= of_these.map(|(_, &value)| f64::from(value)).sum::<f64>();
+        }
+        Ok(())
+    })?;
+    Ok(library)
 }
 
 /// Says which genes are left out for what share of all counts they are.

@@ -256,7 +256,8 @@ impl Screen {
             let seldom = if presence > 1.0 - RARE { "without" } else { "with" };
             if !(RARE..=1.0 - RARE).contains(&presence) {
                 host.warn(format!(
-                    "{name} is expressed in {:.1} % of the training cells: the model has hardly seen a cell {seldom} it,                      and what it says of its loss is extrapolated",
+                    "{name} is expressed in {:.1} % of the training cells: the model has hardly seen a cell {seldom} it, \
+                     and what it says of its loss is extrapolated",
                     100.0 * presence
                 ));
             }
@@ -264,7 +265,8 @@ impl Screen {
         let unlike = familiar.unlike(cells)?;
         if unlike > MANY {
             host.warn(format!(
-                "{:.0} % of the cells are unlike the training cells, of which 1 % are, by the genes that they express:                  impacts in them are extrapolated",
+                "{:.0} % of the cells are unlike the training cells, of which 1 % are, by the genes that they express: \
+                 impacts in them are extrapolated",
                 100.0 * unlike
             ));
         }

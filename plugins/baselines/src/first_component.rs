@@ -1,12 +1,13 @@
 //! `first-component`
 
-use crate::log_expression::{mean, of_cell};
+use crate::log_expression::LogExpression;
 use crate::outer::{EFFECTS, Outer};
 use lacuna_sdk::prelude::*;
 
 /// The first principal component of log(1 + 10,000 p) over the training cells, signed and scaled by the target's own
 /// loading: the score of gene j for the loss of gene g is −v_g v_j, v the component's loadings, of length 1. What most
-/// sets the cells apart, mostly depth and type, is taken for what every loss changes: a model has to tell more.
+/// sets the cells apart, mostly depth and type, is taken for what every loss changes: a model has to tell more. Genes that
+/// are more than a fifth of all counts are left out, and score 0.
 ///
 /// By power iteration from the genes' variances on, until the loadings move by less than 1e-7 (at most 1,000 times).
 pub struct FirstComponent;
@@ -29,14 +30,15 @@ impl Model for FirstComponent {
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Outer> {
         let cells = &training.cells;
-        let loadings: Vec<f32> = loadings(cells, cx)?.into_iter().map(|v| v as f32).collect();
+        let loadings: Vec<f32> =
+            loadings(&LogExpression::without_dominant(cells), cx)?.into_iter().map(|v| v as f32).collect();
         Outer::new(cells, loadings.iter().map(|v| -v).collect(), loadings)
     }
 }
 
 /// The loadings of length 1; 0 where no gene varies.
-fn loadings(cells: &Cells<'_>, cx: &Context) -> Result<Vec<f64>> {
-    let mean = mean(cells);
+fn loadings(cells: &LogExpression<'_, '_>, cx: &Context) -> Result<Vec<f64>> {
+    let mean = cells.mean();
     let mut axis = variances(cells, &mean);
     normalise(&mut axis);
     for _ in 0..MOST_ITERATIONS {
@@ -52,22 +54,22 @@ fn loadings(cells: &Cells<'_>, cx: &Context) -> Result<Vec<f64>> {
     Ok(axis)
 }
 
-fn variances(cells: &Cells<'_>, mean: &[f64]) -> Vec<f64> {
+fn variances(cells: &LogExpression<'_, '_>, mean: &[f64]) -> Vec<f64> {
     let mut squares = vec![0.0; mean.len()];
-    for cell in 0..cells.len() {
-        of_cell(cells, cell).for_each(|(gene, x)| squares[gene] += x * x);
+    for cell in 0..cells.n_cells() {
+        cells.of_cell(cell).for_each(|(gene, x)| squares[gene] += x * x);
     }
-    let variance = |(sum, mean): (f64, &f64)| (sum / cells.len() as f64 - mean * mean).max(0.0);
+    let variance = |(sum, mean): (f64, &f64)| (sum / cells.n_cells() as f64 - mean * mean).max(0.0);
     squares.into_iter().zip(mean).map(variance).collect()
 }
 
 /// (X − mean)ᵀ (X − mean) v, X the cells' log expression, of which only what is above 0 is looked at.
-fn times_covariance(cells: &Cells<'_>, mean: &[f64], axis: &[f64]) -> Vec<f64> {
+fn times_covariance(cells: &LogExpression<'_, '_>, mean: &[f64], axis: &[f64]) -> Vec<f64> {
     let middle: f64 = mean.iter().zip(axis).map(|(m, v)| m * v).sum();
     let (mut product, mut total) = (vec![0.0; mean.len()], 0.0);
-    for cell in 0..cells.len() {
-        let place = of_cell(cells, cell).map(|(gene, x)| x * axis[gene]).sum::<f64>() - middle;
-        of_cell(cells, cell).for_each(|(gene, x)| product[gene] += place * x);
+    for cell in 0..cells.n_cells() {
+        let place = cells.of_cell(cell).map(|(gene, x)| x * axis[gene]).sum::<f64>() - middle;
+        cells.of_cell(cell).for_each(|(gene, x)| product[gene] += place * x);
         total += place;
     }
     product.iter_mut().zip(mean).for_each(|(product, mean)| *product -= total * mean);
@@ -90,8 +92,9 @@ mod tests {
     /// The largest eigenvalue and its vector of the plain covariance, by squaring the matrix.
     fn plain(cells: &Cells<'_>) -> Vec<Vec<f64>> {
         let (n, genes) = (cells.len(), cells.n_genes());
+        let logs = LogExpression::without_dominant(cells);
         let mut x = vec![vec![0.0; genes]; n];
-        (0..n).for_each(|c| of_cell(cells, c).for_each(|(j, value)| x[c][j] = value));
+        (0..n).for_each(|c| logs.of_cell(c).for_each(|(j, value)| x[c][j] = value));
         let mean: Vec<f64> = (0..genes).map(|j| x.iter().map(|row| row[j]).sum::<f64>() / n as f64).collect();
         let entry =
             |i: usize, j: usize| x.iter().map(|row| (row[i] - mean[i]) * (row[j] - mean[j])).sum::<f64>();
@@ -123,6 +126,28 @@ mod tests {
                 assert!((found - expected).abs() < 1e-5, "{g} {j}: {found} {expected}");
             }
         }
+    }
+
+    #[test]
+    fn a_gene_that_dominates_the_library_changes_nothing_for_the_others() {
+        let counts: [[f32; 4]; 4] =
+            [[4.0, 1.0, 2.0, 1.0], [1.0, 3.0, 2.0, 2.0], [2.0, 2.0, 0.0, 4.0], [3.0, 0.0, 2.0, 3.0]];
+        let scores = |rows: Vec<&[f32]>, genes: usize| {
+            let cells = testing::cells(&rows);
+            let fitted = testing::fit(&FirstComponent, &cells).unwrap();
+            let found = testing::predict(&fitted, &cells, &testing::population(&[&[1]])).unwrap();
+            (0..genes).map(|j| found[[0, j]]).collect::<Vec<f32>>()
+        };
+        // Of four genes each would be about a quarter: of eight none is above a fifth.
+        let doubled: Vec<Vec<f32>> = counts.iter().map(|row| [&row[..], &row[..]].concat()).collect();
+        let much = [90.0, 10.0, 70.0, 30.0];
+        let dominated: Vec<Vec<f32>> =
+            doubled.iter().zip(much).map(|(row, x)| [&row[..], &[x]].concat()).collect();
+        let alone = scores(doubled.iter().map(Vec::as_slice).collect(), 8);
+        let found = scores(dominated.iter().map(Vec::as_slice).collect(), 9);
+        assert!(alone.iter().any(|x| x.abs() > 0.1));
+        assert!(alone.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5), "{alone:?} {found:?}");
+        assert_eq!(found[8], 0.0);
     }
 
     #[test]

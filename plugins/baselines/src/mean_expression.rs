@@ -1,6 +1,6 @@
 //! `mean-expression`
 
-use crate::log_expression::mean;
+use crate::log_expression::LogExpression;
 use crate::outer::{EFFECTS, Outer};
 use lacuna_sdk::prelude::*;
 
@@ -26,7 +26,7 @@ impl Model for MeanExpression {
 
     fn fit(&self, training: &Training<'_>, _cx: &Context) -> Result<Outer> {
         let cells = &training.cells;
-        let gained = mean(cells).into_iter().map(|x| x as f32).collect();
+        let gained = LogExpression::of(cells).mean().into_iter().map(|x| x as f32).collect();
         Outer::new(cells, vec![1.0; cells.n_genes()], gained)
     }
 }
