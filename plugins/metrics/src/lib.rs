@@ -9,12 +9,14 @@ mod de_direction;
 mod euclidean;
 #[cfg(test)]
 mod fixtures;
+mod kendall;
 mod keystoneness;
 mod lfc_nmae;
 mod lfc_spearman;
 mod mae;
 mod matched_auroc;
 mod mse;
+mod ndcg;
 mod nearest;
 mod overlap;
 mod panel;
@@ -23,9 +25,13 @@ mod pearson;
 mod pearson_delta_pert;
 mod precision;
 mod r2w_delta;
+mod ranking;
+mod rbo;
 mod spearman;
 mod sum;
 mod top;
+mod top_auprc;
+mod top_precision;
 mod weights;
 mod wmse;
 
@@ -35,6 +41,7 @@ use de_auprc::DeAuprc;
 use de_auroc::DeAuroc;
 use de_direction::DeDirection;
 use euclidean::Euclidean;
+use kendall::Kendall;
 use keystoneness::Keystoneness;
 use lacuna_sdk::prelude::*;
 use lfc_nmae::LfcNmae;
@@ -42,19 +49,24 @@ use lfc_spearman::LfcSpearman;
 use mae::Mae;
 use matched_auroc::MatchedAuroc;
 use mse::Mse;
+use ndcg::Ndcg;
 use overlap::Overlap;
 use pds::Pds;
 use pearson::Pearson;
 use pearson_delta_pert::PearsonDeltaPert;
 use precision::Precision;
 use r2w_delta::R2wDelta;
+use rbo::Rbo;
 use spearman::Spearman;
+use top_auprc::TopAuprc;
+use top_precision::TopPrecision;
 use wmse::Wmse;
 
 plugin! {
     name: "metrics",
     metrics: [
         BrayCurtis, Keystoneness, Euclidean, Mae, Mse, Spearman, Pearson, PearsonDeltaPert, Pds, CentroidAccuracy,
-        DeDirection, DeAuroc, DeAuprc, MatchedAuroc, Overlap, Precision, LfcSpearman, LfcNmae, Wmse, R2wDelta
+        DeDirection, DeAuroc, DeAuprc, MatchedAuroc, Overlap, Precision, LfcSpearman, LfcNmae, Wmse, R2wDelta,
+        Kendall, Ndcg, Rbo, TopPrecision, TopAuprc
     ]
 }
