@@ -10,7 +10,7 @@ pub(super) mod scores;
 
 use super::{Fit, FittedModel};
 use crate::data::Cells;
-use crate::pipeline::{Call, Diagnostic, Input, Keys, PortType};
+use crate::pipeline::{Call, Diagnostic, Input, Keys, PortType, Value};
 use crate::plugin::{Answers, Kind, Metric, MetricInfo, ModelInfo, Shape};
 use crate::run::{Chosen, Outputs, StepCx, json_bytes};
 use anyhow::{Context, Result, bail};
@@ -141,6 +141,7 @@ impl Evaluate {
                 spec["informative"] =
                     json!({ "genes": settings.informative.genes, "halves": settings.informative.halves });
                 spec["skill_against"] = json!(settings.skill_against);
+                spec["perturbed_baselines"] = json!(settings.perturbed_baselines);
             }
             Subject::Impacts { strata, .. } => spec["strata"] = json!(strata),
         }
@@ -281,6 +282,10 @@ fn effect_settings(keys: &mut Keys<'_>) -> effects::Settings {
     });
     let informative = informative.unwrap_or(rule);
     let dominant = keys.number("dominant", 0.0, 1.0).unwrap_or(DOMINANT);
+    // Who wants no baselines wants none of these.
+    let none =
+        keys.node("baselines").is_some_and(|node| matches!(&node.value, Value::List(l) if l.is_empty()));
+    let perturbed_baselines = keys.boolean("perturbed_baselines").unwrap_or(!none);
     effects::Settings {
         min_cells,
         dominant,
@@ -290,6 +295,7 @@ fn effect_settings(keys: &mut Keys<'_>) -> effects::Settings {
         replicate,
         informative,
         skill_against,
+        perturbed_baselines,
     }
 }
 

@@ -5,13 +5,14 @@
 //! are δ already. The perturbed genes are left out of every score.
 
 mod arms;
+mod doubles;
 mod informative;
 mod judged;
 mod panel;
 mod random_targets;
 mod verdicts;
 
-use super::scores::ScoreRow;
+use super::scores::{ScoreRow, write_gains};
 use super::{Evaluate, Judge, Peers, TrainingCells, by_training, differential, name_of, single};
 use crate::data::{Cells, Knockouts, LabelRules, Measured};
 use crate::plugin::{Answers, Services};
@@ -21,9 +22,10 @@ use crate::steps::screen::{Effects, null_profile, population_effects};
 use crate::steps::{Action, FittedModel};
 use anyhow::{Result, ensure};
 use arms::Arms;
+use doubles::FromMeasured;
 pub use informative::{RULE, Rule};
-use judged::{Court, Drawn};
-use panel::Panel;
+use judged::{Court, Drawn, questions};
+use panel::{Evidence, Panel};
 use random_targets::RandomTargets;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
@@ -61,6 +63,8 @@ pub struct Settings {
     pub informative: Rule,
     /// The baseline that a skill is counted from; the best, if not given.
     pub skill_against: Option<String>,
+    /// Whether baselines that are made of measured effects stand beside.
+    pub perturbed_baselines: bool,
 }
 
 /// A model's effects beside the measured ones: perturbations × genes.
@@ -74,6 +78,15 @@ struct Contender {
     effects: Vec<f32>,
     /// What it predicts for the stand-ins of the targets; nothing for a baseline.
     random: Vec<f32>,
+    /// How it is made of measured effects, if it is.
+    from_measured: Option<FromMeasured>,
+}
+
+impl Contender {
+    /// Whether models are compared with it.
+    fn is_rival(&self) -> bool {
+        self.baseline && !self.knows
+    }
 }
 
 /// Scores of all models and baselines over the perturbations, and for each of them.
@@ -137,23 +150,48 @@ pub fn scores(
             let all = models.len() + evaluate.baselines.len();
             cx.services.progress(contenders.len() as u64, all as u64, "models");
         }
+        let whole = panel.evidence(&measured, (&[vec![1; measured.len()]], true), &cx.services)?.remove(0);
+        if settings.perturbed_baselines {
+            contenders.extend(from_measured(&panel, &whole, &whose));
+        }
         let annotation = (settings.replicate.as_deref(), &cx.services);
         let arms = Arms::new(&measured, &panel.controls, (&panel.labels, &panel.members), annotation)?;
+        let questions = questions(judges, &panel);
         let court = Court {
             panel: &panel,
             cells: &measured,
-            judges,
+            questions: &questions,
             contenders: &contenders,
             random: &random,
             host: &cx.services,
         };
-        let drawn = Drawn::of(&court, &arms, settings)?;
+        let drawn = Drawn::of(&court, &arms, (settings, &whole))?;
         if at == 0 {
             cx.write("perturbations.csv", &drawn.measured.to_csv(&panel)?)?;
         }
         rows.extend(court.rows(&data, &arms, &drawn, (settings, cx.chosen("models").len())));
     }
+    cx.write("gains.csv", &write_gains(&rows)?)?;
     Ok((rows, json!([])))
+}
+
+/// The baselines that are made of measured effects and say something here.
+fn from_measured<'a>(
+    panel: &'a Panel,
+    whole: &'a Evidence,
+    whose: &'a str,
+) -> impl Iterator<Item = Contender> + 'a {
+    FromMeasured::ALL.into_iter().filter_map(move |baseline| {
+        Some(Contender {
+            name: baseline.name() + whose,
+            baseline: true,
+            knows: false,
+            scores: false,
+            effects: baseline.effects(panel, &whole.effects)?,
+            random: vec![],
+            from_measured: Some(baseline),
+        })
+    })
 }
 
 /// What all contenders are compared with, and in which cells.
@@ -180,7 +218,7 @@ impl Bout<'_> {
         let mut effects = self.effects(model, &self.panel.targets)?;
         self.panel.silence(&mut effects);
         let scores = model.fitted.info().answers == Answers::GeneScores;
-        Ok(Contender { name, baseline, knows, scores, effects, random: vec![] })
+        Ok(Contender { name, baseline, knows, scores, effects, random: vec![], from_measured: None })
     }
 
     /// What a model predicts for the loss of some targets each: targets × genes.
@@ -220,7 +258,15 @@ impl Bout<'_> {
                 .warn(format!("{name} has effects on {genes} of the {} genes: 0 on the others", names.len()));
         }
         self.panel.silence(&mut effects);
-        Contender { name, baseline: false, knows: false, scores: true, effects, random: vec![] }
+        Contender {
+            name,
+            baseline: false,
+            knows: false,
+            scores: true,
+            effects,
+            random: vec![],
+            from_measured: None,
+        }
     }
 
     /// Whether a model learned from the very cells that it is compared with, or from others with these perturbations.

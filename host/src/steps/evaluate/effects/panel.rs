@@ -5,6 +5,7 @@
 
 use super::super::differential::by_gene;
 use super::super::ranks::Ranks;
+use super::doubles::Doubles;
 use super::log_share;
 use crate::data::{Cells, Knockouts};
 use crate::plugin::Services;
@@ -19,6 +20,8 @@ pub struct Panel {
     pub labels: Vec<String>,
     /// Their targets, as knockouts of the population.
     pub targets: Knockouts,
+    /// Which of them are of two genes that are perturbed alone too.
+    pub doubles: Doubles,
     /// The cells of each.
     pub members: Vec<Vec<usize>>,
     /// The control cells.
@@ -52,6 +55,7 @@ impl Panel {
         let mut panel = Self {
             labels: vec![],
             targets: Knockouts::default(),
+            doubles: Doubles::default(),
             members: vec![],
             controls,
             genes: cells.n_genes(),
@@ -85,9 +89,26 @@ impl Panel {
             few.len(),
             unknown.len()
         );
+        panel.doubles = Doubles::among(&panel.targets);
         panel.dominant = panel.dominating(cells, dominant, host);
         panel.ranks = panel.ranked(cells);
         Ok(panel)
+    }
+
+    /// Perturbations of some genes, without any cells.
+    #[cfg(test)]
+    pub fn of_targets(targets: Knockouts, genes: usize, dominant: &[u32]) -> Self {
+        Self {
+            labels: (0..targets.len()).map(|i| format!("P{i}")).collect(),
+            doubles: Doubles::among(&targets),
+            members: vec![vec![]; targets.len()],
+            controls: vec![],
+            genes,
+            other: None,
+            dominant: dominant.to_vec(),
+            ranks: vec![],
+            targets,
+        }
     }
 
     /// The genes that are more than this share of the controls' counts; says which.
@@ -214,7 +235,7 @@ impl Panel {
     }
 
     /// Whether a gene says nothing of perturbation `i`: its targets, what is left out of all, and what is no gene.
-    fn is_left_out(&self, i: usize, gene: usize) -> bool {
+    pub fn is_left_out(&self, i: usize, gene: usize) -> bool {
         let gene = gene as u32;
         self.targets.genes(i).contains(&gene) || self.other == Some(gene) || self.dominant.contains(&gene)
     }
