@@ -252,3 +252,32 @@ fn impacts_of_pairs_beyond_those_of_their_genes_and_rankings_of_knockouts_are_sc
         assert!(text(&output.stdout).contains(expected), "{}", text(&output.stdout));
     }
 }
+
+#[test]
+fn predicted_cells_are_compared_with_measured_ones_as_populations() {
+    let steps = |models: &str| {
+        format!(
+            "format = 1\nname = \"cells\"\nseed = 3\n[steps.world]\nuse = \"grn\"\nwith = {{ preset = \"dko\", cells = 120, \
+             genes = 40, regulators = 15, absent_genes = 8, measured_genes = 3, measured_cells = 60, library_size = 20000 }}\n\
+             [steps.cells]\nuse = \"prepare\"\nfrom = \"world\"\nperturbation = \"perturbation\"\n[steps.linear]\nuse = \
+             \"linear\"\ntrain = \"cells\"\n[steps.correlation]\nuse = \"estimators/correlation\"\ntrain = \"cells\"\n\
+             [steps.scores]\nuse = \"evaluate\"\n{models}\nmetrics = [\"e-distance\", {{ use = \"e-distance\", with = {{ \
+             squared = true }}, name = \"e-squared\" }}, \"mmd\", \"spearman\"]\nbaselines = [\"no-change\", \
+             \"first-component\"]\nbootstrap = 8\n"
+        )
+    };
+    let project =
+        project(&steps("models = [\"world.truth\", \"linear\", \"correlation\"]\ntruth = \"cells\""));
+    run(project.path(), &["--threads", "1"]);
+    let scores = project.path().join("runs/cells/steps/scores/scores.csv");
+    let first = std::fs::read(&scores).unwrap();
+    let again = project.path().join("again");
+    run(project.path(), &["--threads", "2", "--run-dir", again.to_str().unwrap()]);
+    assert!(first == std::fs::read(again.join("steps/scores/scores.csv")).unwrap());
+    if let Some(said) = run_python("check_populations.py", &[&project.path().join("runs/cells")]) {
+        assert!(said.contains("recomputed 3 populations"), "{said}");
+    }
+    let mapping = crate::support::project(&steps("models = [\"linear\"]\ncells = \"cells\""));
+    let said = text(&lacuna(&["validate"]).arg(mapping.path()).output().unwrap().stdout);
+    assert!(said.contains("`mmd` compares predicted cells with those of measured perturbations"), "{said}");
+}

@@ -243,11 +243,14 @@ fn check_metric(call: &Call, subject: &Subject, keys: &mut Keys<'_>) {
         problem(format!("`{id}` scores panels of measured perturbations"), help);
         return;
     }
-    if info.shape != Shape::Row && !panel {
-        problem(format!("`{id}` does not score single rows"), "");
-    }
     let effects = matches!(subject, Subject::Effects { .. });
-    if let Some(compared) = compared.filter(|_| !panel && !(info.vectors && (info.signed || !effects))) {
+    if info.shape == Shape::Population && !effects {
+        let help = "give `models` and, as `truth`, cells with measured perturbations";
+        problem(format!("`{id}` compares predicted cells with those of measured perturbations"), help);
+        return;
+    }
+    let single = info.shape == Shape::Row;
+    if let Some(compared) = compared.filter(|_| single && !(info.vectors && (info.signed || !effects))) {
         let help = match effects {
             true => "a correlation fits, or mae, mse, or a metric of panels",
             false => "a correlation fits, or mae, mse, bray-curtis",

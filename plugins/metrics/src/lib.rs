@@ -6,6 +6,7 @@ mod centroid_accuracy;
 mod de_auprc;
 mod de_auroc;
 mod de_direction;
+mod e_distance;
 mod euclidean;
 #[cfg(test)]
 mod fixtures;
@@ -15,6 +16,7 @@ mod lfc_nmae;
 mod lfc_spearman;
 mod mae;
 mod matched_auroc;
+mod mmd;
 mod mse;
 mod ndcg;
 mod nearest;
@@ -23,6 +25,7 @@ mod panel;
 mod pds;
 mod pearson;
 mod pearson_delta_pert;
+mod populations;
 mod precision;
 mod r2w_delta;
 mod ranking;
@@ -40,6 +43,7 @@ use centroid_accuracy::CentroidAccuracy;
 use de_auprc::DeAuprc;
 use de_auroc::DeAuroc;
 use de_direction::DeDirection;
+use e_distance::EDistance;
 use euclidean::Euclidean;
 use kendall::Kendall;
 use keystoneness::Keystoneness;
@@ -48,6 +52,7 @@ use lfc_nmae::LfcNmae;
 use lfc_spearman::LfcSpearman;
 use mae::Mae;
 use matched_auroc::MatchedAuroc;
+use mmd::Mmd;
 use mse::Mse;
 use ndcg::Ndcg;
 use overlap::Overlap;
@@ -67,6 +72,6 @@ plugin! {
     metrics: [
         BrayCurtis, Keystoneness, Euclidean, Mae, Mse, Spearman, Pearson, PearsonDeltaPert, Pds, CentroidAccuracy,
         DeDirection, DeAuroc, DeAuprc, MatchedAuroc, Overlap, Precision, LfcSpearman, LfcNmae, Wmse, R2wDelta,
-        Kendall, Ndcg, Rbo, TopPrecision, TopAuprc
+        Kendall, Ndcg, Rbo, TopPrecision, TopAuprc, EDistance, Mmd
     ]
 }

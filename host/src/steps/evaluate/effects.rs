@@ -9,6 +9,7 @@ mod doubles;
 mod informative;
 mod judged;
 mod panel;
+mod populations;
 mod random_targets;
 mod verdicts;
 
@@ -24,7 +25,7 @@ use anyhow::{Result, ensure};
 use arms::Arms;
 use doubles::FromMeasured;
 pub use informative::{RULE, Rule};
-use judged::{Court, Drawn, questions};
+use judged::{Court, Drawn, Units, questions};
 use panel::{Evidence, Panel};
 use random_targets::RandomTargets;
 use rayon::prelude::*;
@@ -80,6 +81,8 @@ struct Contender {
     random: Vec<f32>,
     /// How it is made of measured effects, if it is.
     from_measured: Option<FromMeasured>,
+    /// The scores of its cells by each metric of populations; nothing where it predicts no cells.
+    cells: Vec<Units>,
 }
 
 impl Contender {
@@ -131,10 +134,12 @@ pub fn scores(
         let bout = Bout { panel: &panel, cells: &*aligned(&asked)?, truth: &truth, host: &cx.services };
         let random =
             RandomTargets::of(&panel, &panel.presence(&measured), settings.random_targets, &cx.services);
+        let judged = (&*measured, judges);
         let mut contenders = vec![];
         for (chosen, model) in models.iter().zip(&fitted) {
             let training = super::training_cells(chosen, cx)?;
-            let mut contender = bout.contender(name_of(chosen, cx), false, model, training.as_ref())?;
+            let mut contender =
+                bout.contender((name_of(chosen, cx), false), model, training.as_ref(), judged)?;
             contender.random = random.effects(&bout, model)?;
             contenders.push(contender);
             let all = models.len() + evaluate.baselines.len();
@@ -146,7 +151,8 @@ pub fn scores(
         }
         let whose = peers.suffix(&groups, &contenders[0].name);
         for (name, model) in evaluate.fit_baselines(peers.training.as_ref(), cx)? {
-            contenders.push(bout.contender(name + &whose, true, &model, peers.training.as_ref())?);
+            let training = peers.training.as_ref();
+            contenders.push(bout.contender((name + &whose, true), &model, training, judged)?);
             let all = models.len() + evaluate.baselines.len();
             cx.services.progress(contenders.len() as u64, all as u64, "models");
         }
@@ -190,6 +196,7 @@ fn from_measured<'a>(
             effects: baseline.effects(panel, &whole.effects)?,
             random: vec![],
             from_measured: Some(baseline),
+            cells: vec![],
         })
     })
 }
@@ -206,10 +213,10 @@ struct Bout<'a> {
 impl Bout<'_> {
     fn contender(
         &self,
-        name: String,
-        baseline: bool,
+        (name, baseline): (String, bool),
         model: &FittedModel,
         training: Option<&TrainingCells>,
+        judged: (&Cells, &[Judge]),
     ) -> Result<Contender> {
         let knows = match training {
             Some(training) => self.knows_the_answer(&name, model, training),
@@ -217,8 +224,10 @@ impl Bout<'_> {
         };
         let mut effects = self.effects(model, &self.panel.targets)?;
         self.panel.silence(&mut effects);
-        let scores = model.fitted.info().answers == Answers::GeneScores;
-        Ok(Contender { name, baseline, knows, scores, effects, random: vec![], from_measured: None })
+        let answers = model.fitted.info().answers;
+        let cells = if answers == Answers::Profiles { self.scores_of_cells(model, judged)? } else { vec![] };
+        let scores = answers == Answers::GeneScores;
+        Ok(Contender { name, baseline, knows, scores, effects, random: vec![], from_measured: None, cells })
     }
 
     /// What a model predicts for the loss of some targets each: targets × genes.
@@ -266,6 +275,7 @@ impl Bout<'_> {
             effects,
             random: vec![],
             from_measured: None,
+            cells: vec![],
         }
     }
 

@@ -7,6 +7,7 @@ use super::arms::Arms;
 use super::doubles::{FromMeasured, interaction};
 use super::informative::{Measured, spearman};
 use super::panel::{Evidence, Panel};
+use super::populations;
 use super::random_targets::RandomTargets;
 use super::{Contender, Settings};
 use crate::data::Cells;
@@ -56,6 +57,8 @@ enum Of {
     Effects,
     /// What two genes change beyond the sum of what each changes.
     Interactions,
+    /// The cells of each, by so manieth of the metrics of populations.
+    Cells(usize),
 }
 
 /// Each metric scores effects; where there are doubles with their singles, correlations score interactions too.
@@ -65,11 +68,17 @@ pub fn questions<'a>(judges: &'a [Judge], panel: &Panel) -> Vec<Question<'a>> {
     };
     let with_doubles = judges.iter().filter(|_| !panel.doubles.members().is_empty());
     let interactions = with_doubles.filter(correlates).map(|judge| Question { judge, of: Of::Interactions });
-    judges.iter().map(|judge| Question { judge, of: Of::Effects }).chain(interactions).collect()
+    let of_effects = judges.iter().filter(|judge| judge.info.shape != Shape::Population);
+    let of_cells = populations::of_populations(judges).enumerate();
+    of_effects
+        .map(|judge| Question { judge, of: Of::Effects })
+        .chain(interactions)
+        .chain(of_cells.map(|(n, judge)| Question { judge, of: Of::Cells(n) }))
+        .collect()
 }
 
 /// A score of each perturbation; NaN where there is none.
-type Units = Vec<f64>;
+pub type Units = Vec<f64>;
 
 /// The scores of one contender by one metric.
 #[derive(Default)]
@@ -134,7 +143,10 @@ impl Drawn {
                 court.units(question, whole, &effects)
             });
             Ok(Verdict {
-                whole: court.own_units(question, whole, contender)?,
+                whole: match question.of {
+                    Of::Cells(n) => contender.cells.get(n).cloned().unwrap_or_default(),
+                    _ => court.own_units(question, whole, contender)?,
+                },
                 drawn: vec![],
                 random: random.collect::<Result<_>>()?,
             })
@@ -158,7 +170,7 @@ impl Drawn {
         }
         let splits: Vec<(Vec<Units>, Units)> = (0..settings.splits)
             .into_par_iter()
-            .map(|n| court.agreement(&arms.halves(seed, n)))
+            .map(|n| court.agreement(n, &arms.halves(seed, n)))
             .collect::<Result<_>>()?;
         let over_splits = |question: usize| -> Units {
             let of = |i: usize| mean(splits.iter().map(|(split, _)| split[question][i]));
@@ -199,9 +211,15 @@ impl Court<'_> {
     }
 
     /// How well the one half of the cells predicts the other, by each question and by the correlation of ranks.
-    fn agreement(&self, halves: &[Vec<u32>; 2]) -> Result<(Vec<Units>, Units)> {
+    fn agreement(&self, number: usize, halves: &[Vec<u32>; 2]) -> Result<(Vec<Units>, Units)> {
         let evidence = self.evidence(halves, self.tests())?;
-        let by = |question| self.units(question, &evidence[1], &evidence[0].effects);
+        let by = |question: &Question<'_>| match question.of {
+            Of::Cells(_) if number < populations::SPLITS => {
+                populations::between_halves(question.judge, (self.cells, self.panel), halves, self.host)
+            }
+            Of::Cells(_) => Ok(vec![f64::NAN; self.panel.labels.len()]),
+            _ => self.units(question, &evidence[1], &evidence[0].effects),
+        };
         let of = |half: usize, i: usize| self.panel.others(&evidence[half].effects, i);
         let rho = (0..self.panel.labels.len()).map(|i| spearman(&of(0, i), &of(1, i))).collect();
         Ok((self.questions.iter().map(by).collect::<Result<_>>()?, rho))
@@ -214,7 +232,11 @@ impl Court<'_> {
         evidence: &Evidence,
         contender: &Contender,
     ) -> Result<Units> {
-        let mut units = self.units(question, evidence, &contender.effects)?;
+        let mut units = match question.of {
+            // The cells themselves are not drawn again.
+            Of::Cells(_) => vec![f64::NAN; self.panel.labels.len()],
+            _ => self.units(question, evidence, &contender.effects)?,
+        };
         let says = |i: &usize| self.says_something(question.of, contender, *i);
         (0..units.len()).filter(|i| !says(i)).for_each(|i| units[i] = f64::NAN);
         Ok(units)
@@ -227,6 +249,7 @@ impl Court<'_> {
         match of {
             Of::Effects => contender.from_measured != Some(FromMeasured::Additive) || singles.is_some(),
             Of::Interactions => singles.is_some_and(|[a, b]| [i, a, b].into_iter().all(known)),
+            Of::Cells(_) => true,
         }
     }
 
@@ -249,8 +272,8 @@ impl Court<'_> {
             return judge.metric.score_panel(self.host, given);
         }
         let of = |effects: &[f32], i| match question.of {
-            Of::Effects => Some(panel.others(effects, i)),
             Of::Interactions => interaction(panel, effects, i),
+            _ => Some(panel.others(effects, i)),
         };
         let one = |i| match (of(&evidence.effects, i), of(predicted, i)) {
             (Some(truth), Some(predicted)) => {
@@ -278,6 +301,7 @@ impl Court<'_> {
             let fits = |c: &Contender| match question.of {
                 Of::Effects => judge.info.scale_free || !c.scores,
                 Of::Interactions => c.from_measured.is_none(),
+                Of::Cells(n) => n < c.cells.len(),
             };
             let own: Vec<usize> = (0..self.contenders.len()).filter(|&c| fits(&self.contenders[c])).collect();
             let trial = Trial {
@@ -349,13 +373,13 @@ impl Trial<'_> {
     /// All strata that have perturbations: those that are pooled first.
     fn strata(&self) -> Vec<Stratum> {
         let pooled = match self.of {
-            Of::Effects => &[Stratum::All, Stratum::Informative, Stratum::Doubles][..],
-            Of::Interactions => &[Stratum::Doubles],
+            Of::Interactions => &[Stratum::Doubles][..],
+            _ => &[Stratum::All, Stratum::Informative, Stratum::Doubles],
         };
         let pooled = pooled.iter().copied().filter(|&stratum| !self.members(stratum).is_empty());
         let each = self.members(match self.of {
-            Of::Effects => Stratum::All,
             Of::Interactions => Stratum::Doubles,
+            _ => Stratum::All,
         });
         pooled.chain(each.into_iter().map(Stratum::Only)).collect()
     }
@@ -365,10 +389,10 @@ impl Trial<'_> {
         match (stratum, self.of) {
             (Stratum::All, _) => "perturbations".into(),
             (Stratum::Informative, _) => "informative".into(),
-            (Stratum::Doubles, Of::Effects) => "doubles".into(),
             (Stratum::Doubles, Of::Interactions) => "interaction".into(),
-            (Stratum::Only(i), Of::Effects) => self.court.panel.labels[i].clone(),
+            (Stratum::Doubles, _) => "doubles".into(),
             (Stratum::Only(i), Of::Interactions) => format!("interaction of {}", self.court.panel.labels[i]),
+            (Stratum::Only(i), _) => self.court.panel.labels[i].clone(),
         }
     }
 
