@@ -29,11 +29,14 @@ def read(label):
 
 
 targets, deltas, predicted = {}, {}, {}
+halves = [{}, {}]  # by every other control
 told = pd.read_csv(folder / "predicted.csv").pivot(index="knockout", columns="gene", values="effect")[genes]
 for label in sorted(set(labels) - {"ctrl"}):
     name, lost = read(label)
     targets[name] = lost
     deltas[name] = logs(counts[labels == label], lost) - logs(controls, lost)
+    for half, of_half in enumerate(halves):
+        of_half[name] = logs(counts[labels == label], lost) - logs(controls[half::2], lost)
     predicted[name] = told.loc[label].to_numpy()
 doubles = [name for name, lost in targets.items() if len(lost) == 2 and all(genes[i] in targets for i in lost)]
 assert len(doubles) == 6 and "G0+G9" in targets
@@ -48,10 +51,15 @@ def singles(of, name):
     return sum(of[genes[i]] for i in targets[name])
 
 
-def others(name):
+def others(of, name):
     """The mean effect of all others, each on the genes that it does not hit."""
-    rows = [np.where(np.isin(np.arange(len(genes)), targets[k]), np.nan, deltas[k]) for k in targets if k != name]
+    rows = [np.where(np.isin(np.arange(len(genes)), targets[k]), np.nan, of[k]) for k in targets if k != name]
     return np.nanmean(rows, axis=0)
+
+
+def across(made, name):
+    """What is made of the one half of the controls, beside what is measured by the other."""
+    return np.mean([rho(name, halves[1 - half][name], made(halves[half], name)) for half in (0, 1)])
 
 
 def near(model, stratum, expected):
@@ -60,7 +68,7 @@ def near(model, stratum, expected):
 
 
 ADDITIVE, MEAN = "additive (sees perturbed cells)", "mean-effect (sees perturbed cells)"
-additive = {name: rho(name, deltas[name], singles(deltas, name)) for name in doubles}
+additive = {name: across(singles, name) for name in doubles}
 own = {name: rho(name, deltas[name], predicted[name]) for name in targets}
 beyond = {
     name: rho(name, deltas[name] - singles(deltas, name), predicted[name] - singles(predicted, name))
@@ -68,7 +76,7 @@ beyond = {
 }
 for name in targets:
     near("told", name, own[name])
-    near(MEAN, name, rho(name, deltas[name], others(name)))
+    near(MEAN, name, across(others, name))
 for name in doubles:
     near(ADDITIVE, name, additive[name])
     near("told", f"interaction of {name}", beyond[name])

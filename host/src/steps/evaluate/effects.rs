@@ -26,7 +26,7 @@ use arms::Arms;
 use doubles::FromMeasured;
 pub use informative::{RULE, Rule};
 use judged::{Court, Drawn, Units, questions};
-use panel::{Evidence, Panel};
+use panel::{Evidence, Panel, Sides};
 use random_targets::RandomTargets;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
@@ -81,6 +81,8 @@ struct Contender {
     random: Vec<f32>,
     /// How it is made of measured effects, if it is.
     from_measured: Option<FromMeasured>,
+    /// Its effects then, by either half of the controls.
+    by_halves: Option<[Vec<f32>; 2]>,
     /// The scores of its cells by each metric of populations; nothing where it predicts no cells.
     cells: Vec<Units>,
 }
@@ -156,10 +158,10 @@ pub fn scores(
             let all = models.len() + evaluate.baselines.len();
             cx.services.progress(contenders.len() as u64, all as u64, "models");
         }
-        let whole = panel.evidence(&measured, (&[vec![1; measured.len()]], true), &cx.services)?.remove(0);
-        if settings.perturbed_baselines {
-            contenders.extend(from_measured(&panel, &whole, &whose));
-        }
+        let halved = settings.perturbed_baselines && panel.controls.len() > 1;
+        let weights = [vec![1; measured.len()]];
+        let whole = panel.sides(&measured, (&weights, true, halved), &cx.services)?.remove(0);
+        contenders.extend(from_measured(&panel, &whole, &whose));
         let annotation = (settings.replicate.as_deref(), &cx.services);
         let arms = Arms::new(&measured, &panel.controls, (&panel.labels, &panel.members), annotation)?;
         let questions = questions(judges, &panel);
@@ -184,18 +186,21 @@ pub fn scores(
 /// The baselines that are made of measured effects and say something here.
 fn from_measured<'a>(
     panel: &'a Panel,
-    whole: &'a Evidence,
+    whole: &'a Sides,
     whose: &'a str,
 ) -> impl Iterator<Item = Contender> + 'a {
     FromMeasured::ALL.into_iter().filter_map(move |baseline| {
+        let [one, other] = whole.halves.as_ref()?;
+        let effects = |half: &Evidence| baseline.effects(panel, &half.effects);
         Some(Contender {
             name: baseline.name() + whose,
             baseline: true,
             knows: false,
             scores: false,
-            effects: baseline.effects(panel, &whole.effects)?,
+            effects: vec![],
             random: vec![],
             from_measured: Some(baseline),
+            by_halves: Some([effects(one)?, effects(other)?]),
             cells: vec![],
         })
     })
@@ -227,7 +232,17 @@ impl Bout<'_> {
         let answers = model.fitted.info().answers;
         let cells = if answers == Answers::Profiles { self.scores_of_cells(model, judged)? } else { vec![] };
         let scores = answers == Answers::GeneScores;
-        Ok(Contender { name, baseline, knows, scores, effects, random: vec![], from_measured: None, cells })
+        Ok(Contender {
+            name,
+            baseline,
+            knows,
+            scores,
+            effects,
+            random: vec![],
+            from_measured: None,
+            by_halves: None,
+            cells,
+        })
     }
 
     /// What a model predicts for the loss of some targets each: targets × genes.
@@ -275,6 +290,7 @@ impl Bout<'_> {
             effects,
             random: vec![],
             from_measured: None,
+            by_halves: None,
             cells: vec![],
         }
     }

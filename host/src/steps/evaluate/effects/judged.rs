@@ -6,7 +6,7 @@ use super::super::scores::{FEWEST, Margin, ScoreRow, finite, mean, standard_devi
 use super::arms::Arms;
 use super::doubles::{FromMeasured, interaction};
 use super::informative::{Measured, spearman};
-use super::panel::{Evidence, Panel};
+use super::panel::{Evidence, Panel, Sides};
 use super::populations;
 use super::random_targets::RandomTargets;
 use super::{Contender, Settings};
@@ -57,7 +57,7 @@ enum Of {
     Effects,
     /// What two genes change beyond the sum of what each changes.
     Interactions,
-    /// The cells of each, by so manieth of the metrics of populations.
+    /// The cells of each, by the metric of populations of this number.
     Cells(usize),
 }
 
@@ -134,13 +134,13 @@ pub struct Drawn {
 
 impl Drawn {
     /// Scores all contenders.
-    pub fn of(court: &Court<'_>, arms: &Arms, (settings, whole): (&Settings, &Evidence)) -> Result<Self> {
+    pub fn of(court: &Court<'_>, arms: &Arms, (settings, whole): (&Settings, &Sides)) -> Result<Self> {
         let mut verdicts = court.each(|question, contender| {
             // Those that stand in for a double's genes are not those that stand in for these alone.
             let stand_ins = question.of == Of::Effects && !contender.random.is_empty();
             let random = (0..court.random.len()).filter(|_| stand_ins).map(|draw| {
                 let effects = court.random.in_place(court.panel, &contender.random, draw);
-                court.units(question, whole, &effects)
+                court.units(question, &whole.all, &effects)
             });
             Ok(Verdict {
                 whole: match question.of {
@@ -178,7 +178,7 @@ impl Drawn {
         };
         let agreement: Units =
             (0..court.panel.labels.len()).map(|i| mean(splits.iter().map(|(_, rho)| rho[i]))).collect();
-        let measured = Measured::of(&settings.informative, court.panel, whole, agreement);
+        let measured = Measured::of(&settings.informative, court.panel, &whole.all, agreement);
         let asked = court.questions.iter().enumerate().filter(|_| !splits.is_empty());
         let ceilings = asked.map(|(i, question)| Ceilings::of(question, over_splits(i))).collect();
         Ok(Self { verdicts, ceilings, measured })
@@ -206,8 +206,9 @@ impl Court<'_> {
 
     /// The scores of some draws: draws × questions × contenders.
     fn scores_of(&self, weights: &[Vec<u32>]) -> Result<Vec<Vec<Vec<Units>>>> {
-        let evidence = self.evidence(weights, self.tests())?;
-        evidence.par_iter().map(|e| self.each(|question, c| self.own_units(question, e, c))).collect()
+        let halved = self.contenders.iter().any(|c| c.by_halves.is_some());
+        let sides = self.panel.sides(self.cells, (weights, self.tests(), halved), self.host)?;
+        sides.par_iter().map(|s| self.each(|question, c| self.own_units(question, s, c))).collect()
     }
 
     /// How well the one half of the cells predicts the other, by each question and by the correlation of ranks.
@@ -226,16 +227,19 @@ impl Court<'_> {
     }
 
     /// The score of each perturbation of which a contender says something.
-    fn own_units(
-        &self,
-        question: &Question<'_>,
-        evidence: &Evidence,
-        contender: &Contender,
-    ) -> Result<Units> {
-        let mut units = match question.of {
-            // The cells themselves are not drawn again.
-            Of::Cells(_) => vec![f64::NAN; self.panel.labels.len()],
-            _ => self.units(question, evidence, &contender.effects)?,
+    fn own_units(&self, question: &Question<'_>, sides: &Sides, contender: &Contender) -> Result<Units> {
+        let mut units = match (question.of, &contender.by_halves, &sides.halves) {
+            // What is made of the one half of the controls is compared with what is measured by the other.
+            (Of::Effects, Some(predicted), Some(measured)) => {
+                let one = self.units(question, &measured[1], &predicted[0])?;
+                let other = self.units(question, &measured[0], &predicted[1])?;
+                one.iter().zip(other).map(|(a, b)| (a + b) / 2.0).collect()
+            }
+            (Of::Effects | Of::Interactions, None, _) => {
+                self.units(question, &sides.all, &contender.effects)?
+            }
+            // Cells themselves are not drawn again.
+            _ => vec![f64::NAN; self.panel.labels.len()],
         };
         let says = |i: &usize| self.says_something(question.of, contender, *i);
         (0..units.len()).filter(|i| !says(i)).for_each(|i| units[i] = f64::NAN);
