@@ -183,3 +183,101 @@ fn predictions_that_others_made_stand_beside_models_whatever_the_file() {
         "{said}"
     );
 }
+
+#[test]
+fn doubles_stand_beside_the_sums_of_their_singles_and_interactions_are_scored() {
+    if python().is_none() {
+        return;
+    }
+    let steps = |more: &str| {
+        format!(
+            "format = 1\nname = \"doubles\"\nseed = 2\n[steps.read]\nuse = \"read\"\npath = \"cells.h5ad\"\n\
+             [steps.cells]\nuse = \"prepare\"\nfrom = \"read\"\nperturbation = \"condition\"\n[steps.told]\nuse = \
+             \"predictions\"\npath = \"predicted.csv\"\n[steps.correlation]\nuse = \"estimators/correlation\"\ntrain = \
+             \"cells\"\n[steps.scores]\nuse = \"evaluate\"\nmodels = [\"told\", \"correlation\"]\ntruth = \"cells\"\n\
+             metrics = [\"spearman\", \"pds\"]\nbootstrap = 8\nrandom_targets = 2\n{more}\n[steps.report]\nuse = \
+             \"report\"\nfrom = [\"scores\"]\n"
+        )
+    };
+    let project = project(&steps(""));
+    run_python("make_doubles.py", &[project.path()]);
+    let (said, _) = run(project.path(), &[]);
+    let expected = ["on cells (perturbations of two genes), by spearman", "additive (sees perturbed cells)"];
+    assert!(expected.iter().all(|words| said.contains(words)), "{said}");
+    let results = project.path().join("runs/doubles");
+    let said = run_python("check_doubles.py", &[&results, project.path()]).unwrap();
+    assert!(said.contains("recomputed 6 doubles of 13 perturbations"), "{said}");
+    let report = std::fs::read_to_string(results.join("report.html")).unwrap();
+    assert!(report.contains("interactions of two genes"));
+    for none in ["perturbed_baselines = false", "baselines = []"] {
+        std::fs::write(project.path().join("pipeline.toml"), steps(none)).unwrap();
+        run(project.path(), &[]);
+        let found = std::fs::read_to_string(results.join("steps/scores/scores.csv")).unwrap();
+        assert!(
+            !found.contains("sees perturbed cells") && found.contains(",interaction,"),
+            "{none}: {found}"
+        );
+    }
+}
+
+#[test]
+fn impacts_of_pairs_beyond_those_of_their_genes_and_rankings_of_knockouts_are_scored() {
+    let screen = |name: &str, model: &str| {
+        format!(
+            "[steps.{name}]\nuse = \"screen\"\nseed = 7\nmodel = \"{model}\"\ncells = \"world\"\nimpact = \"bray-curtis\"\n\
+             knockouts = {{ use = \"pairs\", with = {{ sample = 900, singles = true }} }}\n"
+        )
+    };
+    let project = project(&format!(
+        "format = 1\nname = \"pairs\"\nseed = 4\n[steps.world]\nuse = \"grn\"\nwith = {{ preset = \"dko\", cells = 60, \
+         genes = 30, regulators = 12, absent_genes = 6 }}\n[steps.model]\nuse = \"linear\"\ntrain = \"world\"\n{}{}\
+         [steps.scores]\nuse = \"evaluate\"\nscreens = [\"screen\"]\ntruth = \"truth\"\nmetrics = [\"pearson\", \
+         \"bray-curtis\", \"kendall\", \"ndcg\", \"rbo\", \"top-precision\", {{ use = \"top-auprc\", with = {{ share = 0.2 }} }}]\n\
+         baselines = [\"knn\"]\nstrata = [\"regulator\"]\n",
+        screen("screen", "model"),
+        screen("truth", "world.truth"),
+    ));
+    let (said, _) = run(project.path(), &[]);
+    assert!(said.contains("knn") && said.contains("interaction"), "{said}");
+    if let Some(said) = run_python("check_pairs.py", &[&project.path().join("runs/pairs")]) {
+        assert!(said.contains("recomputed 900 interactions"), "{said}");
+    }
+    // Rankings are of what is larger the more is changed.
+    for (metric, expected) in [("ndcg", "`ndcg` compares profiles, not effects"), ("kendall", ": ok, ")] {
+        let effects = format!(
+            "{WORLD}[steps.correlation]\nuse = \"estimators/correlation\"\ntrain = \"cells\"\n[steps.scores]\nuse = \
+             \"evaluate\"\nmodels = [\"correlation\"]\ntruth = \"cells\"\nmetrics = [\"{metric}\"]\n"
+        );
+        let output = lacuna(&["validate"]).arg(crate::support::project(&effects).path()).output().unwrap();
+        assert!(text(&output.stdout).contains(expected), "{}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn predicted_cells_are_compared_with_measured_ones_as_populations() {
+    let steps = |models: &str| {
+        format!(
+            "format = 1\nname = \"cells\"\nseed = 3\n[steps.world]\nuse = \"grn\"\nwith = {{ preset = \"dko\", cells = 120, \
+             genes = 40, regulators = 15, absent_genes = 8, measured_genes = 3, measured_cells = 60, library_size = 20000 }}\n\
+             [steps.cells]\nuse = \"prepare\"\nfrom = \"world\"\nperturbation = \"perturbation\"\n[steps.linear]\nuse = \
+             \"linear\"\ntrain = \"cells\"\n[steps.correlation]\nuse = \"estimators/correlation\"\ntrain = \"cells\"\n\
+             [steps.scores]\nuse = \"evaluate\"\n{models}\nmetrics = [\"e-distance\", {{ use = \"e-distance\", with = {{ \
+             squared = true }}, name = \"e-squared\" }}, \"mmd\", \"spearman\"]\nbaselines = [\"no-change\", \
+             \"first-component\"]\nbootstrap = 8\n"
+        )
+    };
+    let project =
+        project(&steps("models = [\"world.truth\", \"linear\", \"correlation\"]\ntruth = \"cells\""));
+    run(project.path(), &["--threads", "1"]);
+    let scores = project.path().join("runs/cells/steps/scores/scores.csv");
+    let first = std::fs::read(&scores).unwrap();
+    let again = project.path().join("again");
+    run(project.path(), &["--threads", "2", "--run-dir", again.to_str().unwrap()]);
+    assert!(first == std::fs::read(again.join("steps/scores/scores.csv")).unwrap());
+    if let Some(said) = run_python("check_populations.py", &[&project.path().join("runs/cells")]) {
+        assert!(said.contains("recomputed 3 populations"), "{said}");
+    }
+    let mapping = crate::support::project(&steps("models = [\"linear\"]\ncells = \"cells\""));
+    let said = text(&lacuna(&["validate"]).arg(mapping.path()).output().unwrap().stdout);
+    assert!(said.contains("`mmd` compares predicted cells with those of measured perturbations"), "{said}");
+}

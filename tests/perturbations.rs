@@ -253,7 +253,7 @@ fn who_learned_from_what_it_is_compared_with_is_named_and_gets_no_verdict() {
     for (model, truth, baselines, expected) in cases {
         let steps = format!(
             "{parts}[steps.m]\n{model}\n[steps.scores]\nuse = \"evaluate\"\nmodels = [\"m\"]\ntruth = \"{truth}\"\n\
-             metrics = [\"pearson\"]\nbaselines = {baselines}\n"
+             metrics = [\"pearson\"]\nbaselines = {baselines}\nperturbed_baselines = false\n"
         );
         let project = project(&pipeline(&steps));
         let (said, steps) = run(project.path(), &path);

@@ -56,6 +56,8 @@ for label in sorted(set(labels) - {"control"}):
         parts = [after[a[i::2]].mean(axis=0) - before[b[i::2]].mean(axis=0) for i in (0, 1)]
         halves.append(spearman(parts[0][other], parts[1][other]))
     ceilings[label] = scores.loc[("split-half", "spearman", label), "value"]
+    corrected = scores.loc[("split-half (Spearman-Brown)", "spearman", label), "value"]
+    assert abs(corrected - 2 * ceilings[label] / (1 + abs(ceilings[label]))) < 1e-12
     assert abs(ceilings[label] - np.mean(halves)) < 0.05 + 3 * np.std(halves) / np.sqrt(20), (label, halves)
     # Which genes change, by the table of the same step.
     changed = tests.loc[label].loc[genes, "p_adjusted"].to_numpy() < 0.05
@@ -72,12 +74,14 @@ for label in sorted(set(labels) - {"control"}):
 skilled = 0
 for metric in ("spearman", "pds", "de-auroc"):
     pooled = scores.xs("perturbations", level="stratum").xs(metric, level="metric")
-    low, high = pooled.loc["first-component", "value"], pooled.loc["split-half", "value"]
+    ceiling = "split-half (Spearman-Brown)" if metric == "spearman" else "split-half"
+    low, high = pooled.loc["first-component", "value"], pooled.loc[ceiling, "value"]
     skill = (pooled["value"] - low) / (high - low) if high > low else pooled["value"] * np.nan
     skilled += high > low
     assert np.allclose(pooled["skill"], skill, equal_nan=True), pooled
 assert skilled > 0
 pooled = scores.xs("perturbations", level="stratum").xs("spearman", level="metric")
+assert "split-half (Spearman-Brown)" not in scores.xs("pds", level="metric").index
 assert abs(pooled.loc["split-half", "value"] - np.mean(list(ceilings.values()))) < 1e-12
 random = scores.loc[("correlation (random targets)", "pds", "perturbations")]
 assert random["interval"] == "targets" and random["lower"] <= random["value"] <= random["upper"]

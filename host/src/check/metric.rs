@@ -18,7 +18,8 @@ pub const CASES: &[Case] = &[
             for n in [0, 1, 7] {
                 let rows = Rows::of(bench, n);
                 let scores = rows.score(bench, metric, info, false)?;
-                ensure!(scores.len() == n, "{} scores for {n} rows", scores.len());
+                let expected = if info.shape == Shape::Population { 1 } else { n };
+                ensure!(scores.len() == expected, "{} scores for {n} rows", scores.len());
             }
             Ok(())
         })
@@ -91,8 +92,10 @@ pub const CASES: &[Case] = &[
         })
     }),
     required("scores each row by itself", |bench| {
-        if bench.component.metric_info().shape == Shape::Panel {
-            return skipped("it scores panels");
+        match bench.component.metric_info().shape {
+            Shape::Panel => return skipped("it scores panels"),
+            Shape::Population => return skipped("it scores populations"),
+            Shape::Row => {}
         }
         with_metric(bench, |bench, metric, info| {
             let rows = Rows::of(bench, 9);
@@ -105,9 +108,23 @@ pub const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    required("scores a population whatever the order of its cells", |bench| {
+        if bench.component.metric_info().shape != Shape::Population {
+            return skipped("it scores no populations");
+        }
+        with_metric(bench, |bench, metric, info| {
+            let rows = Rows::of(bench, 9);
+            let reversed: Vec<usize> = (0..9).rev().collect();
+            let one = rows.score(bench, metric, info, false)?[0];
+            let other = rows.only(&reversed).score(bench, metric, info, false)?[0];
+            let same = one.is_nan() && other.is_nan() || (one - other).abs() < TOLERANCE;
+            ensure!(same, "a population scores {one}, and {other} in another order");
+            Ok(())
+        })
+    }),
     required("scores a panel whatever its order", |bench| {
         if bench.component.metric_info().shape != Shape::Panel {
-            return skipped("it scores single rows");
+            return skipped("it scores no panels");
         }
         with_metric(bench, |bench, metric, info| {
             let rows = Rows::of(bench, 9);
@@ -183,8 +200,8 @@ fn why_not(bench: &Bench<'_>) -> Option<String> {
     let info = bench.component.metric_info();
     let given: &[&str] = match info.shape {
         Shape::Row => &["before", "after", "observed", "knockouts"],
+        Shape::Population => &["before", "after"],
         Shape::Panel => &["before", "after", "panel", "observed", "controls"],
-        Shape::Population => return Some("it scores populations, which no step asks for".into()),
     };
     let missing = info.needs.iter().find(|part| !given.contains(&part.as_str()));
     missing.map(|part| format!("it needs {part}")).or_else(|| bench.needs_parameters())
@@ -302,6 +319,9 @@ impl Rows {
                 controls: MatRef::from_rows(&self.controls, 1, self.genes),
             };
             return metric.score_panel(&bench.services(), panel).context("scoring");
+        }
+        if info.shape == Shape::Population {
+            return Ok(vec![metric.score_population(&bench.services(), (before, after)).context("scoring")?]);
         }
         let observed = info.wants("observed").then(|| matrix(&self.before));
         let knockouts = info.wants("knockouts").then_some(&self.knockouts);

@@ -3,7 +3,7 @@
 use super::diagnostics::Diagnostic;
 use super::plan::Plan;
 use crate::pipeline::{Call, Input};
-use crate::plugin::{Answers, Kind, ModelInfo};
+use crate::plugin::{Answers, Kind, ModelInfo, Shape};
 use crate::steps::{Action, Evaluate, Screen};
 
 /// Adds what is wrong with the plan.
@@ -144,7 +144,11 @@ fn check_evaluation(plan: &Plan, step: usize, evaluate: &Evaluate, problems: &mu
     }
     for (_, name, _) in models(plan, step, &["models"]).iter().filter(|m| m.2.answers == Answers::GeneScores)
     {
-        let bound = |call: &&Call| !evaluate.is_mapping() && !call.component.metric_info().scale_free;
+        // Who predicts no cells is not scored by metrics of populations.
+        let bound = |call: &&Call| {
+            let info = call.component.metric_info();
+            !evaluate.is_mapping() && !info.scale_free && info.shape != Shape::Population
+        };
         for call in evaluate.metrics().iter().filter(bound) {
             let title = format!(
                 "`{}` compares sizes, and the gene scores of `{name}` have a unit of their own",

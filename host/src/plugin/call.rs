@@ -590,7 +590,19 @@ impl Metric {
         observed: Option<MatRef<'_>>,
         knockouts: Option<&Knockouts>,
     ) -> Result<Vec<f64>> {
-        self.score(host, Comparison { before, after, observed, knockouts, controls: None, panel: None })
+        let comparison = Comparison { before, after, observed, knockouts, controls: None, panel: None };
+        self.score(host, comparison, after.rows())
+    }
+
+    /// One score for two populations, measured and predicted cells; NaN where there is no value.
+    pub fn score_population(
+        &self,
+        host: &Services,
+        (before, after): (MatRef<'_>, MatRef<'_>),
+    ) -> Result<f64> {
+        let comparison =
+            Comparison { before, after, observed: None, knockouts: None, controls: None, panel: None };
+        Ok(self.score(host, comparison, 1)?[0])
     }
 
     /// One score for each perturbation of a panel; NaN where there is no value.
@@ -603,11 +615,11 @@ impl Metric {
             controls: Some(panel.controls),
             panel: Some(panel.targets),
         };
-        self.score(host, comparison)
+        self.score(host, comparison, panel.predicted.rows())
     }
 
-    fn score(&self, host: &Services, comparison: Comparison<'_>) -> Result<Vec<f64>> {
-        let mut scores = vec![f64::NAN; comparison.after.rows()];
+    fn score(&self, host: &Services, comparison: Comparison<'_>, count: usize) -> Result<Vec<f64>> {
+        let mut scores = vec![f64::NAN; count];
         let record = abi::ComparisonApi_TO::from_ptr(&comparison, TD_Opaque);
         answered(
             &self.name,

@@ -10,7 +10,7 @@ pub(super) mod scores;
 
 use super::{Fit, FittedModel};
 use crate::data::Cells;
-use crate::pipeline::{Call, Diagnostic, Input, Keys, PortType};
+use crate::pipeline::{Call, Diagnostic, Input, Keys, PortType, Value};
 use crate::plugin::{Answers, Kind, Metric, MetricInfo, ModelInfo, Shape};
 use crate::run::{Chosen, Outputs, StepCx, json_bytes};
 use anyhow::{Context, Result, bail};
@@ -141,6 +141,7 @@ impl Evaluate {
                 spec["informative"] =
                     json!({ "genes": settings.informative.genes, "halves": settings.informative.halves });
                 spec["skill_against"] = json!(settings.skill_against);
+                spec["perturbed_baselines"] = json!(settings.perturbed_baselines);
             }
             Subject::Impacts { strata, .. } => spec["strata"] = json!(strata),
         }
@@ -242,11 +243,14 @@ fn check_metric(call: &Call, subject: &Subject, keys: &mut Keys<'_>) {
         problem(format!("`{id}` scores panels of measured perturbations"), help);
         return;
     }
-    if info.shape != Shape::Row && !panel {
-        problem(format!("`{id}` does not score single rows"), "");
-    }
     let effects = matches!(subject, Subject::Effects { .. });
-    if let Some(compared) = compared.filter(|_| !panel && !(info.vectors && (info.signed || !effects))) {
+    if info.shape == Shape::Population && !effects {
+        let help = "give `models` and, as `truth`, cells with measured perturbations";
+        problem(format!("`{id}` compares predicted cells with those of measured perturbations"), help);
+        return;
+    }
+    let single = info.shape == Shape::Row;
+    if let Some(compared) = compared.filter(|_| single && !(info.vectors && (info.signed || !effects))) {
         let help = match effects {
             true => "a correlation fits, or mae, mse, or a metric of panels",
             false => "a correlation fits, or mae, mse, bray-curtis",
@@ -281,6 +285,10 @@ fn effect_settings(keys: &mut Keys<'_>) -> effects::Settings {
     });
     let informative = informative.unwrap_or(rule);
     let dominant = keys.number("dominant", 0.0, 1.0).unwrap_or(DOMINANT);
+    // Who wants no baselines wants none of these.
+    let none =
+        keys.node("baselines").is_some_and(|node| matches!(&node.value, Value::List(l) if l.is_empty()));
+    let perturbed_baselines = keys.boolean("perturbed_baselines").unwrap_or(!none);
     effects::Settings {
         min_cells,
         dominant,
@@ -290,6 +298,7 @@ fn effect_settings(keys: &mut Keys<'_>) -> effects::Settings {
         replicate,
         informative,
         skill_against,
+        perturbed_baselines,
     }
 }
 

@@ -20,6 +20,9 @@ config! {
         /// A file with two names a line, separated by a comma, a tab or blanks. Blank lines and comments (`#`)
         /// are skipped.
         file: Option<File> = None,
+        /// Also each gene of a cell's pairs alone, so that an evaluation can tell what a pair does beyond the sum of
+        /// what each gene does.
+        singles: bool = false,
     }
 }
 
@@ -59,8 +62,24 @@ impl Strategy for Pairs {
         }
         check_rows(amount.min(total), cells.len())?;
         let ranks = (amount < total).then(|| sorted_sample(total, amount, &mut cx.stream(0)));
-        collect(&candidates, &cells, &ends, ranks.as_deref(), cx)
+        let pairs = collect(&candidates, &cells, &ends, ranks.as_deref(), cx)?;
+        Ok(if self.0.singles { with_singles(&pairs) } else { pairs })
     }
+}
+
+/// Pairs, and each of their genes alone, in the order by cell, then by genes.
+fn with_singles(pairs: &KnockoutList) -> KnockoutList {
+    let mut rows: Vec<(usize, &[u32])> = vec![];
+    for pair in pairs.as_knockouts().iter() {
+        let cell = pair.cell.unwrap_or(0);
+        rows.push((cell, pair.genes));
+        rows.extend(pair.genes.chunks(1).map(|gene| (cell, gene)));
+    }
+    rows.sort_unstable();
+    rows.dedup();
+    let mut list = KnockoutList::new();
+    rows.iter().for_each(|(cell, genes)| list.push(*cell, genes));
+    list
 }
 
 impl Pairs {
@@ -217,7 +236,7 @@ mod tests {
 
     fn pairs(sample: Option<u64>, pairs: &[[&str; 2]], file: Option<File>) -> Pairs {
         let pairs = pairs.iter().map(|p| p.map(String::from).to_vec()).collect();
-        Pairs::new(PairsConfig { sample, pairs, file }).unwrap()
+        Pairs::new(PairsConfig { sample, pairs, file, singles: false }).unwrap()
     }
 
     /// All pairs of `four_cells`, in order.
@@ -258,6 +277,16 @@ mod tests {
             sample().iter().map(|row| ALL.iter().position(|all| all == row).unwrap()).collect();
         assert!(places.len() == 4 && places.is_sorted_by(|a, b| a < b));
         assert_eq!(sample(), sample());
+    }
+
+    #[test]
+    fn singles_stand_beside_the_pairs_of_their_cell_once() {
+        let pairs = vec![["A", "C"].map(String::from).to_vec(), ["D", "C"].map(String::from).to_vec()];
+        let config = PairsConfig { pairs, singles: true, ..PairsConfig::default() };
+        let list = propose(&Pairs::new(config).unwrap(), &four_cells(), 0).unwrap();
+        let expected =
+            ["c0 A", "c0 A+C", "c0 C", "c0 C+D", "c0 D", "c3 A", "c3 A+C", "c3 C", "c3 C+D", "c3 D"];
+        assert_eq!(rows(&list), expected);
     }
 
     #[test]

@@ -219,3 +219,49 @@ pub fn is_declared_panel<M: Metric>(metric: &M) {
         assert!(with(spoiled).score(metric)[2].is_nan(), "{}", M::ID);
     }
 }
+
+/// Made by `tests/fixtures/metrics/make_populations.py`.
+const POPULATIONS: &str = include_str!("../../../tests/fixtures/metrics/populations.json");
+
+fn score_population<M: Metric>(metric: &M, measured: &Array2<f32>, predicted: &Array2<f32>) -> f64 {
+    let mut scores = [0.0];
+    let comparison = testing::comparison(measured.view(), predicted.view());
+    metric.score(&comparison, &mut scores, &testing::context(1)).unwrap();
+    scores[0]
+}
+
+/// Holds a metric of populations against every pair of the fixtures, to 1e-9.
+pub fn agrees_with_pertpy<M: Metric>(metric: &M, name: &str) {
+    let fixtures: Value = serde_json::from_str(POPULATIONS).unwrap();
+    let pairs = fixtures["pairs"].as_array().unwrap();
+    assert!(pairs.len() > 5);
+    for pair in pairs {
+        let genes = pair["genes"].as_u64().unwrap() as usize;
+        let cells = |part: &str| matrix(&profile(&pair[part]), genes);
+        let found = score_population(metric, &cells("measured"), &cells("predicted"));
+        let expected = pair["scores"][name].as_f64().unwrap();
+        assert!((found - expected).abs() < 1e-9, "{name} of {}: {found} {expected}", pair["name"]);
+    }
+}
+
+/// Range, identity, symmetry, and the way of a NaN, as declared, on random populations; no value without cells.
+pub fn is_declared_population<M: Metric>(metric: &M) {
+    let mut stream = testing::context(9).stream(0);
+    for i in 0..40 {
+        let genes = 1 + i % 12;
+        let mut cells =
+            |n: usize| Array2::from_shape_simple_fn((n, genes), || stream.random_range(0.0..3.0f32));
+        let (measured, predicted) = (cells(2 + i % 7), cells(1 + i % 5));
+        let found = score_population(metric, &measured, &predicted);
+        let (low, high) = M::INFO.range;
+        assert!((low..=high).contains(&found) && found > 0.0, "{found}");
+        if M::INFO.symmetric {
+            assert!((found - score_population(metric, &predicted, &measured)).abs() < 1e-12);
+        }
+        assert!(score_population(metric, &measured, &measured).abs() < 1e-12);
+        let mut spoiled = predicted.clone();
+        spoiled[[0, i % genes]] = f32::NAN;
+        assert!(score_population(metric, &measured, &spoiled).is_nan());
+        assert!(score_population(metric, &measured, &Array2::zeros((0, genes))).is_nan());
+    }
+}

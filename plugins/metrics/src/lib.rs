@@ -6,26 +6,35 @@ mod centroid_accuracy;
 mod de_auprc;
 mod de_auroc;
 mod de_direction;
+mod e_distance;
 mod euclidean;
 #[cfg(test)]
 mod fixtures;
+mod kendall;
 mod keystoneness;
 mod lfc_nmae;
 mod lfc_spearman;
 mod mae;
 mod matched_auroc;
+mod mmd;
 mod mse;
+mod ndcg;
 mod nearest;
 mod overlap;
 mod panel;
 mod pds;
 mod pearson;
 mod pearson_delta_pert;
+mod populations;
 mod precision;
 mod r2w_delta;
+mod ranking;
+mod rbo;
 mod spearman;
 mod sum;
 mod top;
+mod top_auprc;
+mod top_precision;
 mod weights;
 mod wmse;
 
@@ -34,27 +43,35 @@ use centroid_accuracy::CentroidAccuracy;
 use de_auprc::DeAuprc;
 use de_auroc::DeAuroc;
 use de_direction::DeDirection;
+use e_distance::EDistance;
 use euclidean::Euclidean;
+use kendall::Kendall;
 use keystoneness::Keystoneness;
 use lacuna_sdk::prelude::*;
 use lfc_nmae::LfcNmae;
 use lfc_spearman::LfcSpearman;
 use mae::Mae;
 use matched_auroc::MatchedAuroc;
+use mmd::Mmd;
 use mse::Mse;
+use ndcg::Ndcg;
 use overlap::Overlap;
 use pds::Pds;
 use pearson::Pearson;
 use pearson_delta_pert::PearsonDeltaPert;
 use precision::Precision;
 use r2w_delta::R2wDelta;
+use rbo::Rbo;
 use spearman::Spearman;
+use top_auprc::TopAuprc;
+use top_precision::TopPrecision;
 use wmse::Wmse;
 
 plugin! {
     name: "metrics",
     metrics: [
         BrayCurtis, Keystoneness, Euclidean, Mae, Mse, Spearman, Pearson, PearsonDeltaPert, Pds, CentroidAccuracy,
-        DeDirection, DeAuroc, DeAuprc, MatchedAuroc, Overlap, Precision, LfcSpearman, LfcNmae, Wmse, R2wDelta
+        DeDirection, DeAuroc, DeAuprc, MatchedAuroc, Overlap, Precision, LfcSpearman, LfcNmae, Wmse, R2wDelta,
+        Kendall, Ndcg, Rbo, TopPrecision, TopAuprc, EDistance, Mmd
     ]
 }

@@ -5,13 +5,15 @@
 //! are δ already. The perturbed genes are left out of every score.
 
 mod arms;
+mod doubles;
 mod informative;
 mod judged;
 mod panel;
+mod populations;
 mod random_targets;
 mod verdicts;
 
-use super::scores::ScoreRow;
+use super::scores::{ScoreRow, write_gains};
 use super::{Evaluate, Judge, Peers, TrainingCells, by_training, differential, name_of, single};
 use crate::data::{Cells, Knockouts, LabelRules, Measured};
 use crate::plugin::{Answers, Services};
@@ -21,9 +23,10 @@ use crate::steps::screen::{Effects, null_profile, population_effects};
 use crate::steps::{Action, FittedModel};
 use anyhow::{Result, ensure};
 use arms::Arms;
+use doubles::FromMeasured;
 pub use informative::{RULE, Rule};
-use judged::{Court, Drawn};
-use panel::Panel;
+use judged::{Court, Drawn, Units, questions};
+use panel::{Evidence, Panel, Sides};
 use random_targets::RandomTargets;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
@@ -61,6 +64,8 @@ pub struct Settings {
     pub informative: Rule,
     /// The baseline that a skill is counted from; the best, if not given.
     pub skill_against: Option<String>,
+    /// Whether baselines that are made of measured effects stand beside.
+    pub perturbed_baselines: bool,
 }
 
 /// A model's effects beside the measured ones: perturbations × genes.
@@ -74,6 +79,19 @@ struct Contender {
     effects: Vec<f32>,
     /// What it predicts for the stand-ins of the targets; nothing for a baseline.
     random: Vec<f32>,
+    /// How it is made of measured effects, if it is.
+    from_measured: Option<FromMeasured>,
+    /// Its effects then, by either half of the controls.
+    by_halves: Option<[Vec<f32>; 2]>,
+    /// The scores of its cells by each metric of populations; nothing where it predicts no cells.
+    cells: Vec<Units>,
+}
+
+impl Contender {
+    /// Whether models are compared with it.
+    fn is_rival(&self) -> bool {
+        self.baseline && !self.knows
+    }
 }
 
 /// Scores of all models and baselines over the perturbations, and for each of them.
@@ -118,10 +136,12 @@ pub fn scores(
         let bout = Bout { panel: &panel, cells: &*aligned(&asked)?, truth: &truth, host: &cx.services };
         let random =
             RandomTargets::of(&panel, &panel.presence(&measured), settings.random_targets, &cx.services);
+        let judged = (&*measured, judges);
         let mut contenders = vec![];
         for (chosen, model) in models.iter().zip(&fitted) {
             let training = super::training_cells(chosen, cx)?;
-            let mut contender = bout.contender(name_of(chosen, cx), false, model, training.as_ref())?;
+            let mut contender =
+                bout.contender((name_of(chosen, cx), false), model, training.as_ref(), judged)?;
             contender.random = random.effects(&bout, model)?;
             contenders.push(contender);
             let all = models.len() + evaluate.baselines.len();
@@ -133,27 +153,57 @@ pub fn scores(
         }
         let whose = peers.suffix(&groups, &contenders[0].name);
         for (name, model) in evaluate.fit_baselines(peers.training.as_ref(), cx)? {
-            contenders.push(bout.contender(name + &whose, true, &model, peers.training.as_ref())?);
+            let training = peers.training.as_ref();
+            contenders.push(bout.contender((name + &whose, true), &model, training, judged)?);
             let all = models.len() + evaluate.baselines.len();
             cx.services.progress(contenders.len() as u64, all as u64, "models");
         }
+        let halved = settings.perturbed_baselines && panel.controls.len() > 1;
+        let weights = [vec![1; measured.len()]];
+        let whole = panel.sides(&measured, (&weights, true, halved), &cx.services)?.remove(0);
+        contenders.extend(from_measured(&panel, &whole, &whose));
         let annotation = (settings.replicate.as_deref(), &cx.services);
         let arms = Arms::new(&measured, &panel.controls, (&panel.labels, &panel.members), annotation)?;
+        let questions = questions(judges, &panel);
         let court = Court {
             panel: &panel,
             cells: &measured,
-            judges,
+            questions: &questions,
             contenders: &contenders,
             random: &random,
             host: &cx.services,
         };
-        let drawn = Drawn::of(&court, &arms, settings)?;
+        let drawn = Drawn::of(&court, &arms, (settings, &whole))?;
         if at == 0 {
             cx.write("perturbations.csv", &drawn.measured.to_csv(&panel)?)?;
         }
         rows.extend(court.rows(&data, &arms, &drawn, (settings, cx.chosen("models").len())));
     }
+    cx.write("gains.csv", &write_gains(&rows)?)?;
     Ok((rows, json!([])))
+}
+
+/// The baselines that are made of measured effects and say something here.
+fn from_measured<'a>(
+    panel: &'a Panel,
+    whole: &'a Sides,
+    whose: &'a str,
+) -> impl Iterator<Item = Contender> + 'a {
+    FromMeasured::ALL.into_iter().filter_map(move |baseline| {
+        let [one, other] = whole.halves.as_ref()?;
+        let effects = |half: &Evidence| baseline.effects(panel, &half.effects);
+        Some(Contender {
+            name: baseline.name() + whose,
+            baseline: true,
+            knows: false,
+            scores: false,
+            effects: vec![],
+            random: vec![],
+            from_measured: Some(baseline),
+            by_halves: Some([effects(one)?, effects(other)?]),
+            cells: vec![],
+        })
+    })
 }
 
 /// What all contenders are compared with, and in which cells.
@@ -168,10 +218,10 @@ struct Bout<'a> {
 impl Bout<'_> {
     fn contender(
         &self,
-        name: String,
-        baseline: bool,
+        (name, baseline): (String, bool),
         model: &FittedModel,
         training: Option<&TrainingCells>,
+        judged: (&Cells, &[Judge]),
     ) -> Result<Contender> {
         let knows = match training {
             Some(training) => self.knows_the_answer(&name, model, training),
@@ -179,8 +229,20 @@ impl Bout<'_> {
         };
         let mut effects = self.effects(model, &self.panel.targets)?;
         self.panel.silence(&mut effects);
-        let scores = model.fitted.info().answers == Answers::GeneScores;
-        Ok(Contender { name, baseline, knows, scores, effects, random: vec![] })
+        let answers = model.fitted.info().answers;
+        let cells = if answers == Answers::Profiles { self.scores_of_cells(model, judged)? } else { vec![] };
+        let scores = answers == Answers::GeneScores;
+        Ok(Contender {
+            name,
+            baseline,
+            knows,
+            scores,
+            effects,
+            random: vec![],
+            from_measured: None,
+            by_halves: None,
+            cells,
+        })
     }
 
     /// What a model predicts for the loss of some targets each: targets × genes.
@@ -220,7 +282,17 @@ impl Bout<'_> {
                 .warn(format!("{name} has effects on {genes} of the {} genes: 0 on the others", names.len()));
         }
         self.panel.silence(&mut effects);
-        Contender { name, baseline: false, knows: false, scores: true, effects, random: vec![] }
+        Contender {
+            name,
+            baseline: false,
+            knows: false,
+            scores: true,
+            effects,
+            random: vec![],
+            from_measured: None,
+            by_halves: None,
+            cells: vec![],
+        }
     }
 
     /// Whether a model learned from the very cells that it is compared with, or from others with these perturbations.

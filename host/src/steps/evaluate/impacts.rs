@@ -1,13 +1,17 @@
 //! Predicted against true impacts of the same knockouts in the same cells.
 
+mod doubles;
+
 use super::scores::{Blocks, Contender, Over, ScoreRow, plain_row, score, score_pair};
 use super::{Evaluate, Judge, name_of, single, training_cells};
 use crate::data::Cells;
+use crate::plugin::Services;
 use crate::run::{Chosen, StepCx, seeded_stream};
 use crate::steps::screen::{ImpactTable, Shot};
 use crate::steps::{Action, Screen};
 use anyhow::{Context, Result, bail, ensure};
 use arrow_array::cast::AsArray;
+use doubles::Doubles;
 use rand::seq::index::sample;
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
@@ -183,28 +187,54 @@ fn of_all_strata(
     let host = &cx.services;
     let models = cx.chosen("screens").len();
     let mut rows = score((data, "all", Over::All), judge, (contenders, models), host)?;
+    let mut rankings = of_means((data, "knockout-means"), judge, contenders, (pairing, screened), host)?;
     for stratum in strata {
         let member = marked_genes(&screened.cells, stratum)?;
         let knockouts = &screened.table.knockouts;
-        let keep = |at: usize| knockouts.genes(pairing.pairs[at].0).iter().all(|&g| member[g as usize]);
-        let filtered: Vec<Contender> = contenders
-            .iter()
-            .map(|c| Contender {
-                name: c.name.clone(),
-                baseline: c.baseline,
-                blocks: c.blocks.filtered(keep),
-            })
-            .collect();
+        let is_member = |row: usize| knockouts.genes(row).iter().all(|&g| member[g as usize]);
+        let filtered = each(contenders, |blocks| blocks.filtered(|at| is_member(pairing.pairs[at].0)));
         ensure!(!filtered[0].blocks.truth.is_empty(), "no knockout has only genes marked `{stratum}`");
         rows.extend(score((data, stratum, Over::All), judge, (&filtered, models), host)?);
+        let (name, within) =
+            (format!("knockout-means of {stratum}"), pairing.filtered(|(row, _)| is_member(*row)));
+        rankings.extend(of_means((data, &name), judge, &filtered, (&within, screened), host)?);
+    }
+    let doubles = Doubles::among(pairing, &screened.table.knockouts);
+    if !doubles.is_empty() {
+        let of_doubles = each(contenders, |blocks| doubles.impacts(blocks));
+        rows.extend(score((data, "doubles", Over::All), judge, (&of_doubles, models), host)?);
+        // Interactions are below 0 as often as not.
+        if judge.info.signed {
+            let interactions = each(contenders, |blocks| doubles.interactions(blocks));
+            rows.extend(score((data, "interaction", Over::All), judge, (&interactions, models), host)?);
+        }
     }
     rows.extend(score((data, "cells", Over::Cells), judge, (contenders, models), host)?);
-    for c in contenders {
+    rows.extend(rankings);
+    Ok(rows)
+}
+
+/// The scores of the mean impacts over the cells.
+fn of_means(
+    named: (&str, &str),
+    judge: &Judge,
+    contenders: &[Contender],
+    (pairing, screened): (&Pairing, &Screened<'_>),
+    host: &Services,
+) -> Result<Vec<ScoreRow>> {
+    let one = |c: &Contender| {
         let (truth, predicted) = knockout_means(&c.blocks, pairing, screened);
         let value = score_pair(judge, host, &truth, &predicted)?;
-        rows.push(plain_row((data, "knockout-means"), judge, (&c.name, c.baseline), value));
-    }
-    Ok(rows)
+        Ok(plain_row(named, judge, (&c.name, c.baseline), value))
+    };
+    contenders.iter().map(one).collect()
+}
+
+/// The contenders with other values.
+fn each(contenders: &[Contender], values: impl Fn(&Blocks) -> Blocks) -> Vec<Contender> {
+    let one =
+        |c: &Contender| Contender { name: c.name.clone(), baseline: c.baseline, blocks: values(&c.blocks) };
+    contenders.iter().map(one).collect()
 }
 
 /// The genes that a boolean annotation marks.

@@ -69,9 +69,9 @@ pub struct ScoreRow {
     pub covers: Option<&'static str>,
     /// (value − baseline) / (ceiling − baseline), where there is a ceiling.
     pub skill: Option<f64>,
-    /// By how much it is better than the baseline that leaves least to gain.
+    /// By how much it is better than each baseline, where that is known.
     #[serde(skip)]
-    pub margin: Option<Margin>,
+    pub margins: Vec<Margin>,
     /// The level of its comparisons with baselines.
     #[serde(skip)]
     pub level: Option<Level>,
@@ -355,7 +355,7 @@ fn compared(
         scored: (over != Over::All).then(|| scored[i].scored()),
         covers: finite(scored[i].interval.0).map(|_| "cells"),
         skill: None,
-        margin: None,
+        margins: vec![],
         level: Some(level),
         random: None,
         of: scored[i].units.len(),
@@ -458,6 +458,28 @@ pub fn write_csv(rows: &[ScoreRow]) -> Result<Vec<u8>> {
             row.scored.map(|n| n.to_string()).unwrap_or_default(),
             row.covers.unwrap_or_default().into(),
             text(row.skill),
+        ])?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// By how much each model, and baseline, is better than each baseline, with the interval of the paired difference.
+pub fn write_gains(rows: &[ScoreRow]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(vec![]);
+    let columns = ["data", "model", "baseline", "metric", "stratum", "gain", "lower", "upper", "level"];
+    writer.write_record(columns)?;
+    let text = |x: Option<f64>| x.map(|x| x.to_string()).unwrap_or_default();
+    for (row, margin) in rows.iter().flat_map(|row| row.margins.iter().map(move |margin| (row, margin))) {
+        writer.write_record([
+            row.data.clone(),
+            row.model.clone(),
+            margin.rival.clone(),
+            row.metric.clone(),
+            row.stratum.clone(),
+            margin.gain.to_string(),
+            text(margin.lower),
+            text(margin.upper),
+            text(row.level.map(|level| 1.0 - 2.0 * level.tail())),
         ])?;
     }
     Ok(writer.into_inner()?)

@@ -282,7 +282,7 @@ impl Page {
             let text = |key: &str| row[key].as_str().unwrap_or_default();
             let panel = (text("data"), text("metric"), text("stratum"));
             // Single perturbations are in scores.csv: there may be thousands.
-            let pooled = summary["kind"] != "effects" || ["perturbations", "informative"].contains(&panel.2);
+            let pooled = summary["kind"] != "effects" || POOLED.contains(&panel.2);
             if !shown.contains(&panel) && row["lower"].is_number() && pooled {
                 shown.push(panel);
             }
@@ -449,6 +449,9 @@ fn in_words(against: &str, removes_genes: bool) -> &'static str {
     }
 }
 
+/// The strata of measured perturbations that are shown.
+const POOLED: [&str; 4] = ["perturbations", "informative", "doubles", "interaction"];
+
 fn stratum_in_words(stratum: &str) -> &str {
     match stratum {
         "flattened" => "all cells and genes at once",
@@ -456,6 +459,8 @@ fn stratum_in_words(stratum: &str) -> &str {
         "cells" => "cell by cell, mean",
         "perturbations" => "perturbation by perturbation, mean",
         "informative" => "informative perturbations, mean",
+        "doubles" => "perturbations of two genes, mean",
+        "interaction" => "interactions of two genes",
         "genes" => "gene by gene, mean",
         other => other,
     }

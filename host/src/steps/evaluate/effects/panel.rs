@@ -5,6 +5,7 @@
 
 use super::super::differential::by_gene;
 use super::super::ranks::Ranks;
+use super::doubles::Doubles;
 use super::log_share;
 use crate::data::{Cells, Knockouts};
 use crate::plugin::Services;
@@ -19,6 +20,8 @@ pub struct Panel {
     pub labels: Vec<String>,
     /// Their targets, as knockouts of the population.
     pub targets: Knockouts,
+    /// Which of them are of two genes that are perturbed alone too.
+    pub doubles: Doubles,
     /// The cells of each.
     pub members: Vec<Vec<usize>>,
     /// The control cells.
@@ -43,6 +46,14 @@ pub struct Evidence {
     pub controls: Vec<f32>,
 }
 
+/// What cells say, and what they say with either half of the controls: of these the one is not noisy as the other is.
+pub struct Sides {
+    /// With all controls.
+    pub all: Evidence,
+    /// With every other control, where that is asked for.
+    pub halves: Option<[Evidence; 2]>,
+}
+
 impl Panel {
     /// All perturbations of at least so many cells.
     pub fn of(cells: &Cells, (min_cells, dominant): (usize, f64), host: &Services) -> Result<Self> {
@@ -52,6 +63,7 @@ impl Panel {
         let mut panel = Self {
             labels: vec![],
             targets: Knockouts::default(),
+            doubles: Doubles::default(),
             members: vec![],
             controls,
             genes: cells.n_genes(),
@@ -85,9 +97,26 @@ impl Panel {
             few.len(),
             unknown.len()
         );
+        panel.doubles = Doubles::among(&panel.targets);
         panel.dominant = panel.dominating(cells, dominant, host);
         panel.ranks = panel.ranked(cells);
         Ok(panel)
+    }
+
+    /// Perturbations of some genes, without any cells.
+    #[cfg(test)]
+    pub fn of_targets(targets: Knockouts, genes: usize, dominant: &[u32]) -> Self {
+        Self {
+            labels: (0..targets.len()).map(|i| format!("P{i}")).collect(),
+            doubles: Doubles::among(&targets),
+            members: vec![vec![]; targets.len()],
+            controls: vec![],
+            genes,
+            other: None,
+            dominant: dominant.to_vec(),
+            ranks: vec![],
+            targets,
+        }
     }
 
     /// The genes that are more than this share of the controls' counts; says which.
@@ -196,6 +225,35 @@ impl Panel {
         Ok((0..draws).map(one).collect())
     }
 
+    /// The same, and with either half of the controls if these are `halved`; tests are those with all controls.
+    pub fn sides(
+        &self,
+        cells: &Cells,
+        (weights, tested, halved): (&[Vec<u32>], bool, bool),
+        host: &Services,
+    ) -> Result<Vec<Sides>> {
+        let all = self.evidence(cells, (weights, tested), host)?;
+        let mut halves = vec![].into_iter();
+        if halved {
+            let of_halves: Vec<Vec<u32>> = weights.iter().flat_map(|w| self.control_halves(w)).collect();
+            halves = self.evidence(cells, (&of_halves, false), host)?.into_iter();
+        }
+        let sides = all.into_iter().map(|all| {
+            let mut half =
+                || Some(Evidence { z: all.z.clone(), controls: all.controls.clone(), ..halves.next()? });
+            let halves = half().zip(half()).map(|(one, other)| [one, other]);
+            Sides { all, halves }
+        });
+        Ok(sides.collect())
+    }
+
+    /// Weights without every other control, and without the others.
+    fn control_halves(&self, weights: &[u32]) -> [Vec<u32>; 2] {
+        let mut halves = [weights.to_vec(), weights.to_vec()];
+        self.controls.iter().enumerate().for_each(|(k, &row)| halves[(k + 1) % 2][row] = 0);
+        halves
+    }
+
     fn z(&self, weights: &[u32], sizes: (f64, &[f64])) -> Vec<f32> {
         let mut z = vec![f32::NAN; self.labels.len() * self.genes];
         for (gene, ranks) in
@@ -214,7 +272,7 @@ impl Panel {
     }
 
     /// Whether a gene says nothing of perturbation `i`: its targets, what is left out of all, and what is no gene.
-    fn is_left_out(&self, i: usize, gene: usize) -> bool {
+    pub fn is_left_out(&self, i: usize, gene: usize) -> bool {
         let gene = gene as u32;
         self.targets.genes(i).contains(&gene) || self.other == Some(gene) || self.dominant.contains(&gene)
     }
@@ -264,4 +322,66 @@ fn sum_of_logs(cells: &Cells, rows: &[usize], without: &[u32], weights: &[Vec<u3
         }
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Csr, Frame, LabelRules, Measured};
+
+    /// Four controls and two cells without A, of three genes.
+    fn cells() -> Cells {
+        let mut x = Csr::empty(3);
+        for values in [
+            [2.0, 1.0, 1.0],
+            [1.0, 3.0, 2.0],
+            [4.0, 1.0, 5.0],
+            [1.0, 1.0, 6.0],
+            [0.0, 2.0, 1.0],
+            [0.0, 1.0, 4.0],
+        ] {
+            x.push_row(values.into_iter().enumerate().filter(|(_, v)| *v > 0.0).map(|(j, v)| (j as u32, v)));
+        }
+        let genes = ["A", "B", "C"].map(String::from);
+        let mut cells = Cells::new(
+            x,
+            Frame::of_names((0..6).map(|i| format!("c{i}")).collect()),
+            Frame::of_names(genes.to_vec()),
+        );
+        let labels = ["ctrl", "ctrl", "ctrl", "ctrl", "A", "A"].map(String::from);
+        cells.measured = Some(Measured::read(&labels, &genes, &LabelRules::default()));
+        cells
+    }
+
+    #[test]
+    fn either_half_of_the_controls_is_measured_with_all_perturbed_cells() {
+        let (cells, host) = (cells(), crate::steps::silent_services());
+        let panel = Panel::of(&cells, (1, 1.0), &host).unwrap();
+        let weights = [vec![1, 1, 1, 1, 1, 1], vec![2, 1, 0, 3, 1, 1]];
+        let sides = panel.sides(&cells, (&weights, true, true), &host).unwrap();
+        let log = |cell: usize, gene: u32| {
+            let (genes, values) = cells.x.row(cell);
+            let of =
+                |wanted: u32| genes.iter().position(|g| *g == wanted).map_or(0.0, |at| f64::from(values[at]));
+            log_share(of(gene) / (of(1) + of(2)))
+        };
+        for (sides, weights) in sides.iter().zip(&weights) {
+            let [even, odd] = sides.halves.as_ref().unwrap();
+            for (evidence, controls) in [(&sides.all, &[0, 1, 2, 3][..]), (even, &[0, 2]), (odd, &[1, 3])] {
+                for gene in [1, 2] {
+                    let mean = |rows: &[usize]| {
+                        let count = |row: usize| f64::from(weights[row]);
+                        let sum: f64 = rows.iter().map(|&row| count(row) * log(row, gene)).sum();
+                        sum / rows.iter().map(|&row| count(row)).sum::<f64>()
+                    };
+                    let found = f64::from(evidence.effects[gene as usize]);
+                    assert!((found - (mean(&[4, 5]) - mean(controls))).abs() < 1e-5, "{found}");
+                }
+                assert_eq!(evidence.effects[0], 0.0);
+                assert!(evidence.z.iter().zip(&sides.all.z).all(|(a, b)| a == b));
+            }
+        }
+        let plain = panel.sides(&cells, (&weights, false, false), &host).unwrap();
+        assert!(plain.iter().all(|sides| sides.halves.is_none()));
+    }
 }

@@ -36,7 +36,9 @@ fn is_repeated(row: &ScoreRow, rows: &[ScoreRow]) -> bool {
 
 /// What is said of a row, and whether it beats every baseline that has a value; nothing where no interval can be given.
 fn sentence(row: &ScoreRow, rows: &[ScoreRow]) -> Option<(String, bool)> {
-    let (margin, level) = (row.margin.as_ref()?, row.level?);
+    let level = row.level?;
+    // The baseline that leaves least to gain.
+    let margin = row.margins.iter().min_by(|a, b| a.gain.total_cmp(&b.gain))?;
     let (lower, upper) = (margin.lower?, margin.upper?);
     let value = |name: &String| {
         let same = |r: &&ScoreRow| {
@@ -59,7 +61,7 @@ fn sentence(row: &ScoreRow, rows: &[ScoreRow]) -> Option<(String, bool)> {
         "`{}` {what} on `{}` ({}), by {}. Its gain over `{}` is {}, {} interval {} to {}.",
         row.model,
         row.data,
-        if row.stratum == "informative" { "informative perturbations" } else { "all perturbations" },
+        in_words(&row.stratum),
         row.metric,
         margin.rival,
         shown(margin.gain),
@@ -77,6 +79,15 @@ fn sentence(row: &ScoreRow, rows: &[ScoreRow]) -> Option<(String, bool)> {
         text += &format!(" No value: {}.", list(&silent));
     }
     Some((text, unbeaten.is_empty()))
+}
+
+fn in_words(stratum: &str) -> &str {
+    match stratum {
+        "informative" => "informative perturbations",
+        "doubles" => "perturbations of two genes",
+        "interaction" => "interactions of two genes",
+        _ => "all perturbations",
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +110,7 @@ mod tests {
             scored: Some(3),
             covers: None,
             skill: None,
-            margin: None,
+            margins: vec![],
             level: Some(Level::of_models(2)),
             random: None,
             of: 4,
@@ -114,7 +125,7 @@ mod tests {
         let model = ScoreRow {
             baseline: false,
             beats: beats.iter().map(ToString::to_string).collect(),
-            margin: Some(margin),
+            margins: vec![margin],
             random: Some((18, 20)),
             rivals: ["a", "b", "silent"].map(String::from).into(),
             ..row("m", stratum, Some(0.5))
