@@ -505,7 +505,8 @@ fn row_of<'a>(matrix: ArrayView2<'a, f32>, i: usize) -> Option<&'a [f32]> {
 pub enum Shape {
     /// One score for each row.
     Row,
-    /// One score for all rows together.
+    /// One score for all rows together. In an evaluation, `before` has measured and `after` predicted cells of a
+    /// perturbation, not as many, of log(1 + 10,000 p); 0 at its targets.
     Population,
     /// One score for each perturbation of a panel, in its order.
     Panel,
