@@ -21,8 +21,11 @@ impl Component for PearsonDeltaPert {
 }
 
 impl Metric for PearsonDeltaPert {
-    const INFO: MetricInfo =
-        MetricInfo { identity: Some(1.0), source: "after Systema (Viñas Torné et al. 2025), which takes the measured mean off both", ..OF_PANEL };
+    const INFO: MetricInfo = MetricInfo {
+        identity: Some(1.0),
+        source: "after Systema (Viñas Torné et al. 2025), which takes the measured mean off both",
+        ..OF_PANEL
+    };
 
     fn score(&self, comparison: &Comparison<'_>, scores: &mut [f64], cx: &Context) -> Result<()> {
         let panel = Panel::of(Self::ID, comparison, scores.len())?;

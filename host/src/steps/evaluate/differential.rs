@@ -4,8 +4,8 @@
 //! controls, c counts and library a cell's total over all genes; corrected for ties (Lehmann 1975), without a correction for
 //! continuity, as scanpy and scipy do it; Benjamini & Hochberg 1995 over all genes of a perturbation.
 //!
-//! Ranks are of the shares c / library, whose order is that of the logarithms: equal shares are ties. Tools that rank numbers
-//! of 32 bits, scaled and logged, tie what rounding makes equal, and part what it parts, which moves z by up to 5e-4.
+//! What is ranked are numbers of 32 bits, scaled and logged in scanpy's order: of a gene that most cells express its rounding
+//! ties some shares and parts others, which moves z by up to 5e-4. Means are of numbers of 64 bits.
 
 use super::ranks::Ranks;
 use crate::data::Cells;
@@ -16,11 +16,18 @@ use crate::steps::screen::write_parquet;
 use anyhow::{Result, bail};
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Added to mean shares before their ratio is taken.
 const SHARE: f64 = 1e-6;
+
+/// Genes change below this false discovery rate.
+pub const RATE: f64 = 0.05;
+
+/// The genes that change in each perturbation, by its label.
+pub type Changed = BTreeMap<String, Vec<String>>;
 
 /// A gene in a perturbation's cells, beside the controls.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,13 +50,14 @@ struct Side {
     expressed: f64,
 }
 
-/// Writes the table of all perturbations of at least so many cells; none where nothing can be tested.
-pub fn write(cells: &Cells, min_cells: usize, host: &Services, path: &Path) -> Result<()> {
-    let shares = by_gene(cells);
+/// Writes the table of all perturbations of at least so many cells, none where nothing can be tested; and says which genes
+/// change in each, by the perturbations' labels.
+pub fn write(cells: &Cells, min_cells: usize, host: &Services, path: &Path) -> Result<Changed> {
+    let shares = by_gene(cells, &cells.library);
     let controls = Members::new(&cells.controls(), cells.len());
     let weights = vec![1; cells.len()];
     let perturbations = cells.measured.iter().flat_map(|m| m.cells_by_perturbation());
-    let mut tables = vec![];
+    let (mut tables, mut changed) = (vec![], Changed::new());
     for (perturbation, rows) in perturbations.filter(|(_, rows)| rows.len() >= min_cells) {
         if host.cancelled() {
             return Err(Cancelled.into());
@@ -57,9 +65,15 @@ pub fn write(cells: &Cells, min_cells: usize, host: &Services, path: &Path) -> R
         let members = Members::new(&rows, cells.len());
         let tests: Vec<Test> =
             shares.par_iter().map(|gene| test(gene, (&controls, &members), &weights)).collect();
+        let p = adjusted(&tests.iter().map(|test| test.p).collect::<Vec<_>>());
+        let names = cells.var.names.iter().zip(p).filter(|(_, p)| *p < RATE).map(|(name, _)| name.clone());
+        changed.insert(perturbation.label.clone(), names.collect());
         tables.push(table(&perturbation.label, &cells.var.names, &tests, (controls.n, members.n))?);
     }
-    if tables.is_empty() { Ok(()) } else { write_parquet(path, &tables) }
+    if !tables.is_empty() {
+        write_parquet(path, &tables)?;
+    }
+    Ok(changed)
 }
 
 /// A gene in a cell that expresses it.
@@ -68,17 +82,24 @@ pub struct Value {
     /// The cell.
     pub cell: u32,
     /// Of the cell's library.
-    pub share: f64,
+    share: f64,
+    /// What is ranked: log1p(10⁴ share), as scanpy rounds it.
+    pub rank_by: f64,
 }
 
-/// Each gene's values.
-pub fn by_gene(cells: &Cells) -> Vec<Vec<Value>> {
+/// Each gene's values, as shares of these libraries.
+pub fn by_gene(cells: &Cells, library: &[f64]) -> Vec<Vec<Value>> {
     let mut genes = vec![vec![]; cells.n_genes()];
     for cell in 0..cells.len() {
         let (columns, values) = cells.x.row(cell);
+        let scale = (library[cell] / 1e4) as f32;
         for (&gene, &value) in columns.iter().zip(values).filter(|(_, value)| **value > 0.0) {
-            genes[gene as usize]
-                .push(Value { cell: cell as u32, share: f64::from(value) / cells.library[cell] });
+            let share = f64::from(value) / library[cell];
+            genes[gene as usize].push(Value {
+                cell: cell as u32,
+                share,
+                rank_by: f64::from(libm::log1pf(value / scale)),
+            });
         }
     }
     genes
@@ -105,7 +126,7 @@ impl Members {
 
 fn test(gene: &[Value], (controls, perturbed): (&Members, &Members), weights: &[u32]) -> Test {
     let (before, after) = (controls.of(gene), perturbed.of(gene));
-    let listed = |values: &[Value]| values.iter().map(|value| (value.cell, value.share)).collect();
+    let listed = |values: &[Value]| values.iter().map(|value| (value.cell, value.rank_by)).collect();
     let ranks = Ranks::new(listed(&before), vec![listed(&after)]);
     let z = ranks.z(weights, (controls.n as f64, &[perturbed.n as f64]))[0];
     Test {

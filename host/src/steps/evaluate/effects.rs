@@ -21,7 +21,7 @@ use crate::run::{Cancelled, Chosen, StepCx};
 use crate::steps::predictions::Predicted;
 use crate::steps::screen::{Effects, null_profile, population_effects};
 use crate::steps::{Action, FittedModel};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use arms::Arms;
 use doubles::FromMeasured;
 pub use informative::{RULE, Rule};
@@ -104,7 +104,8 @@ pub fn scores(
     let truth = cx.cells("truth")?;
     ensure!(truth.measured.is_some(), "which perturbation was measured in each cell of `truth` is not known");
     let data = name_of(single(cx, "truth")?, cx);
-    differential::write(&truth, settings.min_cells, &cx.services, &cx.path("differential.parquet"))?;
+    let tests =
+        differential::write(&truth, settings.min_cells, &cx.services, &cx.path("differential.parquet"))?;
     let asked = match cx.optional_cells("cells")? {
         Some(cells) => cells,
         None => truth.clone(),
@@ -134,8 +135,8 @@ pub fn scores(
         let measured = aligned(&truth)?;
         let panel = Panel::of(&measured, (settings.min_cells, settings.dominant), &cx.services)?;
         let bout = Bout { panel: &panel, cells: &*aligned(&asked)?, truth: &truth, host: &cx.services };
-        let random =
-            RandomTargets::of(&panel, &panel.presence(&measured), settings.random_targets, &cx.services);
+        let presence = panel.presence(&measured);
+        let random = RandomTargets::of(&panel, &presence, settings.random_targets, &cx.services);
         let judged = (&*measured, judges);
         let mut contenders = vec![];
         for (chosen, model) in models.iter().zip(&fitted) {
@@ -149,7 +150,7 @@ pub fn scores(
         }
         for chosen in told.iter().filter(|_| at == 0) {
             let predicted = Predicted::open(&cx.run().instance(chosen)?.dir)?;
-            contenders.push(bout.told(name_of(chosen, cx), &predicted));
+            contenders.push(bout.told(name_of(chosen, cx), &predicted)?);
         }
         let whose = peers.suffix(&groups, &contenders[0].name);
         for (name, model) in evaluate.fit_baselines(peers.training.as_ref(), cx)? {
@@ -173,9 +174,10 @@ pub fn scores(
             random: &random,
             host: &cx.services,
         };
-        let drawn = Drawn::of(&court, &arms, (settings, &whole))?;
+        let drawn = Drawn::of(&court, &arms, &tests, (settings, &whole))?;
         if at == 0 {
-            cx.write("perturbations.csv", &drawn.measured.to_csv(&panel)?)?;
+            cx.write("perturbations.csv", &drawn.measured.to_csv(&panel, &presence)?)?;
+            panel.warn_of_presence(&presence, &cx.services);
         }
         rows.extend(court.rows(&data, &arms, &drawn, (settings, cx.chosen("models").len())));
     }
@@ -260,29 +262,35 @@ impl Bout<'_> {
     }
 
     /// What somebody else predicted, by labels in the styles of scPerturb and GEARS.
-    fn told(&self, name: String, predicted: &Predicted) -> Contender {
+    fn told(&self, name: String, predicted: &Predicted) -> Result<Contender> {
         let names = &self.cells.var.names;
         let labels = predicted.labels();
         let read = Measured::read(&labels, names, &LabelRules::default());
-        let (mut effects, mut missing, mut genes) = (vec![], vec![], 0);
+        let (mut effects, mut missing, mut partly) = (vec![], vec![], vec![]);
         for label in &self.panel.labels {
-            let own = (0..labels.len()).find(|&i| read.of_cell(i).label == *label);
-            let (row, known) = predicted.of(own.map_or(label, |i| &labels[i]), names);
-            if known == 0 {
-                missing.push(label.as_str());
+            let own: Vec<&String> =
+                (0..labels.len()).filter(|&i| read.of_cell(i).label == *label).map(|i| &labels[i]).collect();
+            if let [one, other, ..] = own.as_slice() {
+                bail!("{name} predicts {label} twice: as `{one}` and as `{other}`");
             }
-            genes = genes.max(known);
+            let (row, known) = predicted.of(own.first().map_or(label, |own| own), names);
+            match known {
+                0 => missing.push(label.as_str()),
+                n if n < names.len() => partly.push(format!("{n} in {label}")),
+                _ => {}
+            }
             effects.extend(row);
         }
         if !missing.is_empty() {
             self.host.warn(format!("{name} predicts nothing of {}: no score there", missing.join(", ")));
         }
-        if genes < names.len() {
+        if !partly.is_empty() {
+            let (all, few) = (names.len(), partly.join(", "));
             self.host
-                .warn(format!("{name} has effects on {genes} of the {} genes: 0 on the others", names.len()));
+                .warn(format!("{name} has not effects on all {all} genes, 0 is taken for the others: {few}"));
         }
         self.panel.silence(&mut effects);
-        Contender {
+        Ok(Contender {
             name,
             baseline: false,
             knows: false,
@@ -292,7 +300,7 @@ impl Bout<'_> {
             from_measured: None,
             by_halves: None,
             cells: vec![],
-        }
+        })
     }
 
     /// Whether a model learned from the very cells that it is compared with, or from others with these perturbations.
@@ -302,13 +310,15 @@ impl Bout<'_> {
         // A model that does not learn from labels was given the controls only, where these are known.
         let seen =
             |cells: &Cells, i: usize| labels || cells.measured.as_ref().is_none_or(|m| m.is_control(i));
-        let key = |cells: &Cells, i: usize| (cells.obs.names[i].clone(), cells.library[i].to_bits());
-        let learned: HashSet<_> = parts()
-            .flat_map(|cells| (0..cells.len()).filter(|&i| seen(cells, i)).map(|i| key(cells, i)))
+        let called = |cells: &Cells, i: usize| cells.obs.names[i].clone();
+        let learned: HashSet<String> = parts()
+            .flat_map(|cells| (0..cells.len()).filter(|&i| seen(cells, i)).map(|i| called(cells, i)))
             .collect();
         let perturbed = self.truth.measured.iter().flat_map(|m| m.cells_by_perturbation());
-        let cells =
-            perturbed.flat_map(|(_, rows)| rows).filter(|&i| learned.contains(&key(self.truth, i))).count();
+        let cells = perturbed
+            .flat_map(|(_, rows)| rows)
+            .filter(|&i| learned.contains(&called(self.truth, i)))
+            .count();
         let perturbations: BTreeSet<&str> = parts()
             .filter_map(|cells| cells.measured.as_ref().filter(|_| labels))
             .flat_map(|m| m.cells_by_perturbation())

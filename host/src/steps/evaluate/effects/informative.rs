@@ -1,14 +1,16 @@
 //! Which perturbations can tell models apart: those that change enough genes, in a way that two halves of their cells
 //! agree on. Of the others every score is mostly noise.
 
+use super::super::differential::{Changed, RATE};
 use super::panel::{Evidence, Panel};
 use crate::statistics::adjusted;
 use anyhow::Result;
+use std::collections::HashMap;
 
 /// What makes a perturbation informative.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rule {
-    /// At least so many genes change, at a false discovery rate below 5 %.
+    /// At least so many genes change, at a false discovery rate below 5 %, by the table of tests.
     pub genes: usize,
     /// The Spearman correlation of the effects in two halves of the cells, the mean over splits, is above this.
     pub halves: f64,
@@ -19,8 +21,11 @@ pub const RULE: Rule = Rule { genes: 10, halves: 0.2 };
 
 /// What is known of the measured perturbations before any model is asked.
 pub struct Measured {
-    /// How many genes but the targets change.
+    /// How many genes but the targets and those that dominate the library change, by the table of tests: in shares of the
+    /// whole library.
     changed: Vec<usize>,
+    /// How many do in shares of the library without the genes that dominate it, as scores have it.
+    changed_beside: Vec<usize>,
     /// The mean agreement of halves; NaN where there were none.
     agreement: Vec<f64>,
     /// Whether each is informative.
@@ -28,24 +33,47 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// By the evidence of all cells, and the mean agreement of halves.
-    pub fn of(rule: &Rule, panel: &Panel, whole: &Evidence, agreement: Vec<f64>) -> Self {
-        let changed: Vec<usize> = (0..panel.labels.len()).map(|i| changed(panel, whole, i)).collect();
+    /// By the table of tests, the evidence of all cells, and the mean agreement of halves.
+    pub fn of(
+        rule: &Rule,
+        panel: &Panel,
+        (tests, names): (&Changed, &[String]),
+        whole: &Evidence,
+        agreement: Vec<f64>,
+    ) -> Self {
+        let n = panel.labels.len();
+        let column: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
+        let of_table = |i: usize| {
+            let found = tests.get(&panel.labels[i]).into_iter().flatten();
+            found.filter_map(|name| column.get(name.as_str())).filter(|&&j| !panel.is_left_out(i, j)).count()
+        };
+        let changed: Vec<usize> = (0..n).map(of_table).collect();
+        let changed_beside = (0..n).map(|i| changed_of(panel, whole, i)).collect();
         let enough = |(&n, &rho): (&usize, &f64)| n >= rule.genes && rho > rule.halves;
         let informative = changed.iter().zip(&agreement).map(enough).collect();
-        Self { changed, agreement, informative }
+        Self { changed, changed_beside, agreement, informative }
     }
 
     /// One line for each perturbation.
-    pub fn to_csv(&self, panel: &Panel) -> Result<Vec<u8>> {
+    pub fn to_csv(&self, panel: &Panel, presence: &[f64]) -> Result<Vec<u8>> {
         let mut writer = csv::Writer::from_writer(vec![]);
-        writer.write_record(["perturbation", "cells", "changed_genes", "halves", "informative"])?;
+        let columns =
+            ["cells", "presence", "changed_genes", "changed_beside_dominant", "halves", "informative"];
+        writer.write_record(["perturbation"].iter().chain(&columns))?;
         for (i, label) in panel.labels.iter().enumerate() {
             let halves = Some(self.agreement[i]).filter(|rho| rho.is_finite());
             writer.write_record([
                 label.clone(),
                 panel.members[i].len().to_string(),
+                panel
+                    .targets
+                    .genes(i)
+                    .iter()
+                    .map(|&gene| presence[gene as usize])
+                    .fold(1.0, f64::min)
+                    .to_string(),
                 self.changed[i].to_string(),
+                self.changed_beside[i].to_string(),
                 halves.map(|rho| rho.to_string()).unwrap_or_default(),
                 self.informative[i].to_string(),
             ])?;
@@ -54,14 +82,14 @@ impl Measured {
     }
 }
 
-/// How many genes but the targets change.
-fn changed(panel: &Panel, whole: &Evidence, i: usize) -> usize {
+/// How many genes but the targets change, of those that are scored.
+fn changed_of(panel: &Panel, whole: &Evidence, i: usize) -> usize {
     let z = panel.row(&whole.z, i);
     let tested: Vec<usize> = (0..z.len()).filter(|&gene| !z[gene].is_nan()).collect();
     let two_sided = |&gene: &usize| libm::erfc(f64::from(z[gene]).abs() * std::f64::consts::FRAC_1_SQRT_2);
     let found = adjusted(&tested.iter().map(two_sided).collect::<Vec<_>>());
     let targets = panel.targets.genes(i);
-    tested.iter().zip(found).filter(|(gene, p)| *p < 0.05 && !targets.contains(&(**gene as u32))).count()
+    tested.iter().zip(found).filter(|(gene, p)| *p < RATE && !targets.contains(&(**gene as u32))).count()
 }
 
 /// The Spearman correlation of two effects; NaN where one of them is constant.

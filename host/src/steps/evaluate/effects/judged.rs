@@ -2,6 +2,7 @@
 //! ceiling, random targets as the floor.
 
 use super::super::Judge;
+use super::super::differential::Changed;
 use super::super::scores::{FEWEST, Margin, ScoreRow, finite, mean, standard_deviation, student};
 use super::arms::Arms;
 use super::doubles::{FromMeasured, interaction};
@@ -134,7 +135,12 @@ pub struct Drawn {
 
 impl Drawn {
     /// Scores all contenders.
-    pub fn of(court: &Court<'_>, arms: &Arms, (settings, whole): (&Settings, &Sides)) -> Result<Self> {
+    pub fn of(
+        court: &Court<'_>,
+        arms: &Arms,
+        tests: &Changed,
+        (settings, whole): (&Settings, &Sides),
+    ) -> Result<Self> {
         let mut verdicts = court.each(|question, contender| {
             // Those that stand in for a double's genes are not those that stand in for these alone.
             let stand_ins = question.of == Of::Effects && !contender.random.is_empty();
@@ -178,7 +184,8 @@ impl Drawn {
         };
         let agreement: Units =
             (0..court.panel.labels.len()).map(|i| mean(splits.iter().map(|(_, rho)| rho[i]))).collect();
-        let measured = Measured::of(&settings.informative, court.panel, &whole.all, agreement);
+        let tests = (tests, court.cells.var.names.as_slice());
+        let measured = Measured::of(&settings.informative, court.panel, tests, &whole.all, agreement);
         let asked = court.questions.iter().enumerate().filter(|_| !splits.is_empty());
         let ceilings = asked.map(|(i, question)| Ceilings::of(question, over_splits(i))).collect();
         Ok(Self { verdicts, ceilings, measured })

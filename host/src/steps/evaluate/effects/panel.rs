@@ -145,7 +145,7 @@ impl Panel {
         targets.iter().chain(&self.dominant).copied().collect()
     }
 
-    /// Each gene's values in the library of its cell, sorted once for all draws.
+    /// Each gene's values in the library of its cell without the genes that dominate it, sorted once for all draws.
     fn ranked(&self, cells: &Cells) -> Vec<Ranks> {
         const NONE: u32 = u32::MAX;
         let mut arm = vec![NONE; cells.len()];
@@ -158,13 +158,23 @@ impl Panel {
             for value in values.iter() {
                 let value: &super::super::differential::Value = value;
                 if let Some(list) = arms.get_mut(arm[value.cell as usize] as usize) {
-                    list.push((value.cell, value.share));
+                    list.push((value.cell, value.rank_by));
                 }
             }
             let groups = arms.split_off(1);
             Ranks::new(arms.remove(0), groups)
         };
-        by_gene(cells).par_iter().map(of_gene).collect()
+        by_gene(cells, &self.library(cells)).par_iter().map(of_gene).collect()
+    }
+
+    /// Each cell's library without the genes that dominate it.
+    fn library(&self, cells: &Cells) -> Vec<f64> {
+        let of_cell = |cell: usize| {
+            let (genes, values) = cells.x.row(cell);
+            let dominant = genes.iter().zip(values).filter(|(gene, _)| self.dominant.contains(gene));
+            cells.library[cell] - dominant.map(|(_, &value)| f64::from(value)).sum::<f64>()
+        };
+        (0..cells.len()).map(of_cell).collect()
     }
 
     /// What the cells say when each counts as often as some weights say, for each of these; `tested`: whether genes are
@@ -256,9 +266,9 @@ impl Panel {
 
     fn z(&self, weights: &[u32], sizes: (f64, &[f64])) -> Vec<f32> {
         let mut z = vec![f32::NAN; self.labels.len() * self.genes];
-        for (gene, ranks) in
-            self.ranks.iter().enumerate().filter(|(gene, _)| self.other != Some(*gene as u32))
-        {
+        let is_tested =
+            |gene: usize| self.other != Some(gene as u32) && !self.dominant.contains(&(gene as u32));
+        for (gene, ranks) in self.ranks.iter().enumerate().filter(|(gene, _)| is_tested(*gene)) {
             for (i, found) in ranks.z(weights, sizes).into_iter().enumerate() {
                 z[i * self.genes + gene] = found as f32;
             }
@@ -287,6 +297,24 @@ impl Panel {
     /// The effects of perturbation `i` on all that is not left out.
     pub fn others(&self, matrix: &[f32], i: usize) -> Vec<f32> {
         (0..self.genes).filter(|&j| !self.is_left_out(i, j)).map(|j| self.row(matrix, i)[j]).collect()
+    }
+
+    /// Says which targets nearly all or nearly no controls express: what a model says of their loss is extrapolated.
+    pub fn warn_of_presence(&self, presence: &[f64], host: &Services) {
+        const RARE: f64 = 0.02;
+        let mut extreme = vec![];
+        for (i, label) in self.labels.iter().enumerate() {
+            let rare = |p: &f64| !(RARE..=1.0 - RARE).contains(p);
+            let found = self.targets.genes(i).iter().map(|&gene| presence[gene as usize]).find(rare);
+            extreme.extend(found.map(|p| format!("{label} ({:.1} %)", 100.0 * p)));
+        }
+        if !extreme.is_empty() {
+            host.warn(format!(
+                "nearly all or nearly no controls express these targets, so that what is said of their loss is \
+                 extrapolated: {}",
+                extreme.join(", ")
+            ));
+        }
     }
 
     /// The share of the controls that express each gene; NaN for what is no gene.
