@@ -18,6 +18,8 @@ pub struct Familiar {
 
 /// The share of the training cells that is taken for unlike them.
 const TAIL: f64 = 0.01;
+/// A larger share of other cells is warned of.
+pub const MANY_UNLIKE: f64 = 0.05;
 
 impl Familiar {
     /// What these cells are like.
@@ -25,11 +27,10 @@ impl Familiar {
         let mut count = vec![0f64; cells.n_genes()];
         cells.x.indices.iter().for_each(|&gene| count[gene as usize] += 1.0);
         let presence = count.iter().map(|n| ((n + 0.5) / (cells.len() as f64 + 1.0)) as f32).collect();
-        let mut familiar = Self { presence, range: (f64::NAN, f64::NAN) };
-        let mut surprises = familiar.surprises(&cells.x);
+        let mut surprises = surprises_among(&cells.x, &count);
         surprises.sort_by(f64::total_cmp);
-        familiar.range = (quantile(&surprises, TAIL / 2.0), quantile(&surprises, 1.0 - TAIL / 2.0));
-        familiar
+        let range = (quantile(&surprises, TAIL / 2.0), quantile(&surprises, 1.0 - TAIL / 2.0));
+        Self { presence, range }
     }
 
     /// As it stands in a file.
@@ -71,6 +72,19 @@ impl Familiar {
         })?;
         Ok(unlike as f64 / cells.len().max(1) as f64)
     }
+}
+
+/// The surprise of each cell by what the others among them express; `count` is how many express each gene. Of few cells each
+/// would be less surprising than a cell that is not among them, if its own genes counted.
+fn surprises_among(x: &Csr, count: &[f64]) -> Vec<f64> {
+    let n = x.n_rows().max(1) as f64;
+    // A cell that expresses the gene is one of those that do, one that does not is none of them.
+    let expressed = |&c: &f64| -((c - 0.5).max(0.5) / n).ln();
+    let silent = |&c: &f64| -((n - c - 0.5).max(0.5) / n).ln();
+    let odds: Vec<f64> = count.iter().map(|c| expressed(c) - silent(c)).collect();
+    let (all_silent, genes): (f64, f64) = (count.iter().map(silent).sum(), count.len().max(1) as f64);
+    let of = |i: usize| (all_silent + x.row(i).0.iter().map(|&g| odds[g as usize]).sum::<f64>()) / genes;
+    (0..x.n_rows()).map(of).collect()
 }
 
 #[cfg(test)]
