@@ -22,18 +22,19 @@ impl HeldOut {
     /// The penalty with the least Σ|f − x| over these cells, on some genes from all ranks of abundance: of these, the
     /// strongest first, the one after which the error rises.
     pub fn penalty(&self, regression: &Regression<'_>, penalties: &[f64], cx: &Context) -> Result<f64> {
-        descend(penalties, 0.0, self.errors(regression, cx))
+        descend(penalties, 0.0, self.errors(some_genes(regression.targets), regression, cx))
     }
 
-    /// The same of all of them, the strongest of equal ones: a departure may be of several sizes, so that the error falls more
-    /// than once, and cells to depart by are few.
+    /// The penalty with the least error of all of them, on all genes, the strongest of equal ones. A departure may be of several
+    /// sizes, so that the error falls more than once; and cells to depart by are few, so that the few most abundant genes
+    /// among some would decide, and all take no long time.
     pub fn penalty_of_a_departure(
         &self,
         regression: &Regression<'_>,
         penalties: &[f64],
         cx: &Context,
     ) -> Result<f64> {
-        let mut error = self.errors(regression, cx);
+        let mut error = self.errors((0..regression.targets.len()).collect(), regression, cx);
         let (mut best, mut least) = (penalties[0], f64::INFINITY);
         for &penalty in penalties {
             let next = error(penalty)?;
@@ -45,13 +46,13 @@ impl HeldOut {
         Ok(best)
     }
 
-    /// The error under a penalty, each time going on from the last one's solution.
+    /// The error of these genes under a penalty, each time going on from the last one's solution.
     fn errors<'a>(
         &'a self,
+        genes: Vec<usize>,
         regression: &'a Regression<'_>,
         cx: &'a Context,
     ) -> impl FnMut(f64) -> Result<f64> + 'a {
-        let genes = some_genes(regression.targets);
         let mut starts = vec![Start::default(); genes.len()];
         move |penalty| Ok(self.sum_of_errors(&genes, &regression.go_on(&mut starts, &genes, penalty, cx)?))
     }

@@ -36,7 +36,7 @@ impl Source {
     /// Refuses cells that do not have its genes in its order.
     pub fn check(&self, cells: &Cells) -> Result<()> {
         let (name, own, found) = (&self.name, &self.genes, &cells.var.names);
-        let help = "choose genes in one `prepare`, and cells of each kind after it";
+        let help = "choose genes in one `prepare`, and cells after it with `genes = { min_cells = 0 }`, which keeps all";
         if own.len() != found.len() {
             bail!(
                 "`from`: the training cells have {} genes, and the model of `{name}` knows {}: {help}",
