@@ -6,7 +6,6 @@ mod refits;
 mod source;
 mod variation;
 
-pub use familiar::MANY_UNLIKE;
 pub use fitted::FittedModel;
 pub use refits::{Refits, Repeats};
 pub use variation::Variation;
