@@ -50,7 +50,7 @@ fn faulty_folder() -> &'static Path {
 }
 
 /// A binary in another folder, where no plugins lie beside it, with a cache of the tests' own.
-fn alone(binary: &Path, folder: &Path, arguments: &[&str]) -> Command {
+pub fn alone(binary: &Path, folder: &Path, arguments: &[&str]) -> Command {
     let host = folder.join(binary.file_name().unwrap());
     if !host.exists() {
         put(binary, &host);

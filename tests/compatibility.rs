@@ -1,8 +1,8 @@
 //! Releases of other days: a plugin that was built from an earlier state of the border is used today, and one of today by
 //! the host of then.
 
-use crate::boundary::{faulty, library_name};
-use crate::support::{bin_dir, cargo_in, lacuna, root, succeed, text};
+use crate::boundary::{alone, faulty, library_name};
+use crate::support::{bin_dir, cargo_in, fail, lacuna, project, root, succeed, text};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -53,6 +53,34 @@ fn a_plugin_of_then_passes_in_the_host_of_now() {
         let said = succeed(lacuna(&["plugin", "check"]).arg(&library).output().unwrap());
         assert!(said.contains("is a plugin that Lacuna can rely on"), "{said}");
     }
+}
+
+/// Border 1.1 has a method that these do not have.
+#[test]
+fn a_model_of_then_does_not_go_on_from_a_fitted_one_and_all_else_of_it_works() {
+    let Some(sources) = earlier() else { return };
+    let built = build(sources, &["-p", "lacuna-metrics", "-p", "lacuna-baselines"]);
+    let pipeline = "format = 1\n[steps.cells]\nuse = \"read\"\npath = \"cells.csv\"\n\
+                    [steps.first]\nuse = \"linear\"\ntrain = \"cells\"\n\
+                    [steps.model]\nuse = \"linear\"\ntrain = \"cells\"\nfrom = \"first\"\n\
+                    [steps.mapping]\nuse = \"evaluate\"\nmodels = [\"model\"]\ncells = \"cells\"\n";
+    let (plugins, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for plugin in ["lacuna_metrics", "lacuna_baselines"].map(library_name) {
+        std::fs::copy(built.join(&plugin), plugins.path().join(&plugin)).unwrap();
+    }
+    let project = project(pipeline);
+    let cells = "cell,A,B\nc1,1,2\nc2,2,1\nc3,0,3\nc4,4,0\nc5,1,1\nc6,2,2\n";
+    std::fs::write(project.path().join("cells.csv"), cells).unwrap();
+    let run = |more: &[&str]| {
+        let mut command =
+            alone(Path::new(env!("CARGO_BIN_EXE_lacuna")), folder.path(), &["run", "--plugin-dir"]);
+        command.arg(plugins.path()).args(more).arg(project.path()).output().unwrap()
+    };
+    let said = fail(run(&[]), 2);
+    assert!(said.contains("`linear` does not go on from a fitted model"), "{said}");
+    assert!(said.contains("no model that is loaded does") && said.contains("pipeline.toml:11:"), "{said}");
+    std::fs::write(project.path().join("pipeline.toml"), pipeline.replace("from = \"first\"\n", "")).unwrap();
+    succeed(run(&[]));
 }
 
 #[test]

@@ -288,3 +288,39 @@ fn a_model_that_says_that_it_varies_is_held_to_a_tolerance() {
     let said = outcome("False", "0.001");
     assert!(said.contains("the same training gave another model"), "{said}");
 }
+
+/// A model that goes on from a fitted one, with luck or without.
+const GOING_ON: &str = r#"
+import sys
+sys.path.insert(0, "EXAMPLE")
+import lacuna_plugin as lacuna
+import numpy as np
+from plugin import Shares, ShrunkenMean
+
+class GoingOn(ShrunkenMean):
+    "A model that goes on"
+    id = "going-on"
+    refines = True
+
+    def refine(self, fitted, training, cx):
+        both = fitted.shares + self.fit(training, cx).shares
+        return Shares(both * np.random.default_rng().uniform(1 - NOISE, 1 + NOISE, len(both)) / 2)
+
+lacuna.run("going-on", [GoingOn])
+"#;
+
+#[test]
+fn a_model_that_goes_on_from_a_fitted_one_leads_to_the_same_each_time() {
+    let Some(path) = python_path() else { return };
+    let outcome = |noise: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let example = root().join("examples/python-plugin").display().to_string();
+        let script = GOING_ON.replace("EXAMPLE", &example).replace("NOISE", noise);
+        std::fs::write(dir.path().join("going_on.py"), script).unwrap();
+        let mut command = lacuna(&["plugin", "check", "--filter", "goes on from a fitted model"]);
+        text(&command.arg(dir.path().join("going_on.py")).env("PATH", &path).output().unwrap().stdout)
+    };
+    assert!(outcome("0").starts_with("✓"), "{}", outcome("0"));
+    let said = outcome("0.1");
+    assert!(said.contains("the same model and cells led to another model"), "{said}");
+}

@@ -138,6 +138,9 @@ fn prepare_chooses_cells_and_genes() {
     assert_eq!(names("where = { total_counts = 10 }").0, "c1 c4");
     assert_eq!(names("genes = { min_cells = 0.8 }").1, "A B C");
     assert_eq!(names("genes = { min_cells = 4, always = [\"D\"] }").1, "A B C D");
+    let one_cell = "not = { n_genes = [3, 4] }\nwhere = { total_counts = 10 }";
+    assert_eq!(names(one_cell), ("c4".into(), "A B".into()));
+    assert_eq!(names(&format!("{one_cell}\ngenes = {{ min_cells = 0 }}")).1, "A B C D");
     assert_eq!(names("genes = { only = [\"C\", \"A\"] }").1, "A C");
 }
 

@@ -23,5 +23,6 @@ mod plan;
 mod real_data;
 mod runs;
 mod structure;
+mod transfer;
 mod uncertainty;
 mod workers;

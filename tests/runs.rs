@@ -56,9 +56,17 @@ models = ["sparse", { use = "mlp", with = { steps = 60, weight_decay = 0.3, sche
 train = "parts.train"
 validation = "parts.validation"
 
+[steps.tuned]
+use = "mlp"
+from = "model"
+train = "parts.validation"
+validation = "parts.train"
+ensemble = 2
+with = { steps = 60, learning_rate = 0.002, checkpoint_seconds = 0.01 }
+
 [steps.mapping]
 use = "evaluate"
-models = ["model", "narrow", "deep", "choice"]
+models = ["model", "narrow", "deep", "choice", "tuned"]
 cells = "parts.test"
 
 [steps.screen]

@@ -37,6 +37,8 @@ BASELINES = [
     *["linear", "knn", "masked-mean", "mean", "null", "no-change"],
 ]
 FIRST = "first-component"
+# Baselines that are made of measured effects.
+SEEN = "(sees perturbed cells)"
 # Means over the same six knockouts in an earlier study, whose code is not at hand, with its 95 % intervals (its intervals are
 # optimistic: 65 methods were compared); and what is nearest to each here.
 KNOWN = [
@@ -52,6 +54,11 @@ KNOWN = [
     ("signed first principal component", 0.15, (-0.03, 0.32), ["first-component"]),
 ]
 TYPES = {"b": "B", "mono": "monocytes", "t": "CD4 T", "nk": "NK"}
+TRANSFERRED = ["sparse", "linear", "mlp"]
+TUNING = (
+    "100 cells of a type (30 of them for validation), drawn from those to train with. Each entry: what the model of another type has, and\n"
+    "what it has after it has gone on with these cells (`from`), with its interval; beside it, the same cells alone, and all cells to train with."
+)
 
 
 def run(arguments, name):
@@ -70,7 +77,7 @@ def read(path):
 def scores_of(steps):
     """What a set's evaluation says, and that of the model with other genes and depth."""
     scores, more = (read(steps / step / "scores.csv") for step in ["effects", "effects-equal-depth"])
-    return pd.concat([scores, more[more.model != "split-half"]])
+    return pd.concat([scores, more[~more.model.str.startswith("split-half")]])
 
 
 def number(x, digits=3):
@@ -101,7 +108,7 @@ def order_of(scores, stratum):
 
 def kind(name):
     """Models come first, then baselines, then the ceiling."""
-    return 2 if name == "split-half" else int(name in BASELINES)
+    return 2 if name.startswith("split-half") else int(name in BASELINES or name.endswith(SEEN))
 
 
 def measured(scores, stratum):
@@ -123,9 +130,7 @@ def measured(scores, stratum):
 
 def label(name):
     """As the table has it."""
-    if name == "split-half":
-        return "*ceiling: split half*"
-    return f"*baseline: {name}*" if name in BASELINES else name
+    return ["{}", "*baseline: {}*", "*ceiling: {}*"][kind(name)].format(name)
 
 
 def pooled(out, all_scores):
@@ -200,21 +205,53 @@ def draw(rows, path):
     plt.close(figure)
 
 
+def by_cell(file):
+    """Bray–Curtis of each model, cell by cell."""
+    scores = read(file)
+    return scores[(scores.metric == "bray-curtis") & (scores.stratum == "cells")].set_index("model")
+
+
 def transfer(out):
-    """Bray–Curtis by training and test type, with what the masked mean of the training cells has."""
+    """Bray–Curtis by training and test type, with what the masked mean of the training cells has; and fine-tuning."""
+    steps = out / "transfer" / "steps"
+    folders = {test: next((steps / "matrix").glob(f"*{test}-parts*")) for test in TYPES}
+    scores = {test: by_cell(folder / "scores.csv").value for test, folder in folders.items()}
+    unlike = {test: read(folder / "unlike.csv").set_index("model").unlike for test, folder in folders.items()}
     lines = []
-    for model in ["sparse", "linear"]:
+    for model in TRANSFERRED:
         rows = []
         for train, title in TYPES.items():
             row = [title]
-            for test in TYPES:
-                folder = next((out / "transfer" / "steps" / "matrix").glob(f"*{test}-parts*"))
-                scores = read(folder / "scores.csv")
-                own = scores[(scores.metric == "bray-curtis") & (scores.stratum == "cells")].set_index("model").value
-                base = own[[n for n in own.index if n.startswith("masked-mean") and n.endswith(f"{train}-sparse")][0]]
+            for test, own in scores.items():
+                base = own[[n for n in own.index if n.startswith("masked-mean") and n.endswith(f" {train}-sparse")][0]]
                 row.append(f"{number(own[f'{train}-{model}'])} ({number(base)})")
             rows.append(row)
         lines += [f"**{model}**", "", *grid_of(["learned from", *TYPES.values()], rows), ""]
+    rows = [
+        [title, *(f"{100 * unlike[test][f'{train}-sparse']:.0f} %" for test in TYPES)] for train, title in TYPES.items()
+    ]
+    lines += ["**Cells unlike the training cells**, of which 1 % are:", ""]
+    return lines + [*grid_of(["learned from", *TYPES.values()], rows), "", *tuned(steps, scores)]
+
+
+def tuned(steps, scores):
+    """Models that go on from another type with few cells of the type that is predicted, beside these cells alone."""
+    lines = ["### With few cells of the type that is predicted", "", TUNING, ""]
+    for model in TRANSFERRED:
+        rows = []
+        for test, title in TYPES.items():
+            own = by_cell(steps / f"{test}-tuning" / "scores.csv")
+            row = [title]
+            for train in TYPES:
+                if train == test:
+                    row.append("–")
+                    continue
+                source, on = own.value[f"{train}-{model}"], own.loc[f"{test}-{model}-tuned [{train}-{model}]"]
+                row.append(f"{number(source)} → {with_interval(on)}")
+            alone = with_interval(own.loc[f"{test}-{model}-few"])
+            rows.append([*row, alone, number(scores[test][f"{test}-{model}"])])
+        header = ["predicted", *(f"from {title}" for title in TYPES.values()), "few alone", "all cells"]
+        lines += [f"**{model}**", "", *grid_of(header, rows), ""]
     return lines
 
 

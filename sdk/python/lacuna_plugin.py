@@ -38,7 +38,7 @@ import numpy as np
 import pyarrow as pa
 
 VERSION = "0.1.0"
-BORDER = [1, 0, 0]
+BORDER = [1, 1, 0]
 MAGIC = b"LCNA"
 
 
@@ -239,7 +239,7 @@ class Model(Component):
     """Learns to predict the response. Define ``fit`` and ``load``, which give a :class:`Fitted`."""
 
     kind = "model"
-    capabilities = "answers scale levels needs_labels baseline sees_expression varies fused source".split()
+    capabilities = "answers scale levels needs_labels baseline sees_expression varies refines fused source".split()
     answers = "profiles"
     """``profiles``, ``means``, ``samples`` or ``gene-scores``."""
     scale = "closed"
@@ -252,12 +252,18 @@ class Model(Component):
     """Whether an answer uses the cell's own expression, not only its assemblage."""
     varies = False
     """Whether the same training with the same seed may give another model."""
+    refines = False
+    """Whether it goes on from a fitted model: define ``refine`` then."""
     fused = []
     source = ""
 
     def fit(self, training, cx):
         """Learns from ``training.cells``; ``training.validation`` may be None, as the others."""
         raise NotImplementedError
+
+    def refine(self, fitted, training, cx):
+        """Learns from ``training`` as ``fit`` does, going on from a fitted model, whose genes are those of the cells."""
+        raise Failure("it does not go on from a fitted model")
 
     def load(self, data):
         """The fitted model from the bytes that its ``save`` gave."""
@@ -687,23 +693,33 @@ class _Plugin:
     def _knockouts(self, parts, name):
         return Knockouts(_to_table(parts[name])) if name in parts else None
 
-    def do_fit(self, head, parts, cx):
-        training = Record(
+    def _training(self, parts):
+        return Record(
             cells=self._cells(parts),
             validation=self._cells(parts, "validation.") if "validation.cells" in parts else None,
             perturbations=self._knockouts(parts, "perturbations"),
             validation_perturbations=self._knockouts(parts, "validation.perturbations"),
             network=_to_table(parts["network"]) if "network" in parts else None,
         )
-        self.objects[head["fitted"]] = self.objects[head["object"]].fit(training, cx)
+
+    def do_fit(self, head, parts, cx):
+        self.objects[head["fitted"]] = self.objects[head["object"]].fit(self._training(parts), cx)
+        return {}, []
+
+    def do_refine(self, head, parts, cx):
+        model = self.objects[head["object"]]
+        self.objects[head["fitted"]] = model.refine(self._loaded(model, parts), self._training(parts), cx)
         return {}, []
 
     def do_load(self, head, parts, cx):
+        self.objects[head["fitted"]] = self._loaded(self.objects[head["object"]], parts)
+        return {}, []
+
+    def _loaded(self, model, parts):
         try:
-            self.objects[head["fitted"]] = self.objects[head["object"]].load(parts["model"])
+            return model.load(parts["model"])
         except Exception as e:
             raise Failure(f"these {len(parts['model'])} bytes are no model that it has saved: {e}") from e
-        return {}, []
 
     def do_predict(self, head, parts, cx):
         told = head["values"]

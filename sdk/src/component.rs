@@ -170,6 +170,12 @@ pub trait Model: Component {
     const INFO: ModelInfo;
     /// Fits to the training cells.
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Self::Fitted>;
+    /// Fits to the training cells, going on from a model that was fitted to others: with hardly any cells the answers stay
+    /// those of `from`. A model that offers it says so: [`ModelInfo::refines`]. The host gives cells with the same genes in
+    /// the same order; `from` may have been fitted with other parameters.
+    fn refine(&self, _from: Self::Fitted, _training: &Training<'_>, _cx: &Context) -> Result<Self::Fitted> {
+        Err(Error::failed(lacuna_abi::DOES_NOT_REFINE))
+    }
 }
 
 /// A fitted model or a truth. Called from many threads at once.
@@ -304,6 +310,8 @@ pub struct ModelInfo {
     /// Whether the same training with the same seed may give another model, as sums in the order in which threads end
     /// do. Results of such a model are not the same bytes; `lacuna plugin check` holds it to tolerances.
     pub varies: bool,
+    /// Whether it goes on from a fitted model: [`Model::refine`].
+    pub refines: bool,
     /// Formulas of impacts that its [`Fitted::screen`] offers.
     pub fused: &'static [&'static str],
     /// Where it comes from: a paper, an equation.
@@ -320,6 +328,7 @@ impl ModelInfo {
         baseline: false,
         sees_expression: false,
         varies: false,
+        refines: false,
         fused: &[],
         source: "",
     };

@@ -34,8 +34,18 @@ pub fn simulator<C: Simulator>() -> Value {
 
 /// The entry of a model.
 pub fn model<C: Model>() -> Value {
-    let ModelInfo { answers, levels, needs_labels, baseline, sees_expression, varies, fused, source, .. } =
-        C::INFO;
+    let ModelInfo {
+        answers,
+        levels,
+        needs_labels,
+        baseline,
+        sees_expression,
+        varies,
+        refines,
+        fused,
+        source,
+        ..
+    } = C::INFO;
     let answers = match answers {
         Answers::Profiles => "profiles",
         Answers::Means => "means",
@@ -48,7 +58,8 @@ pub fn model<C: Model>() -> Value {
     };
     let capabilities = json!({
         "answers": answers, "scale": scale(C::INFO.scale), "levels": levels, "needs_labels": needs_labels,
-        "baseline": baseline, "sees_expression": sees_expression, "varies": varies, "fused": fused, "source": source,
+        "baseline": baseline, "sees_expression": sees_expression, "varies": varies, "refines": refines,
+        "fused": fused, "source": source,
     });
     entry::<C>("model", capabilities)
 }

@@ -254,25 +254,38 @@ impl<T: Fitted> abi::SimulationApi for SimulationEntry<T> {
 impl<C: Model> abi::ModelApi for Entry<C> {
     fn fit(&self, host: HostRef, training: TrainingRef<'_>) -> PResult<abi::FittedBox> {
         guard(&host, || {
-            let cells = training.cells();
-            let validation = training.validation().into_option();
-            let network = training.network().into_option().map(ArrowPair::into_table).transpose();
-            let training = Training {
-                cells: Cells::from_view(&cells),
-                validation: validation.as_ref().map(Cells::from_view),
-                perturbations: training.perturbations().into_option().map(Knockouts::from_ref),
-                validation_perturbations: training
-                    .validation_perturbations()
-                    .into_option()
-                    .map(Knockouts::from_ref),
-                network: network.map_err(Error::Data)?,
-            };
-            Ok(fitted_box(held(self.0.fit(&training, &context(&host))?)))
+            with_training(&training, |training| Ok(fitted_box(held(self.0.fit(training, &context(&host))?))))
         })
     }
     fn load(&self, host: HostRef, bytes: RSlice<'_, u8>) -> PResult<abi::FittedBox> {
         guard(&host, || Ok(fitted_box(held(C::Fitted::load(bytes.as_slice())?))))
     }
+    fn refine(
+        &self,
+        host: HostRef,
+        training: TrainingRef<'_>,
+        bytes: RSlice<'_, u8>,
+    ) -> PResult<abi::FittedBox> {
+        guard(&host, || {
+            with_training(&training, |training| {
+                let from = C::Fitted::load(bytes.as_slice())?;
+                Ok(fitted_box(held(self.0.refine(from, training, &context(&host))?)))
+            })
+        })
+    }
+}
+
+/// What a model learns from, as its author sees it.
+fn with_training<T>(given: &TrainingRef<'_>, learn: impl FnOnce(&Training<'_>) -> Result<T>) -> Result<T> {
+    let (cells, validation) = (given.cells(), given.validation().into_option());
+    let network = given.network().into_option().map(ArrowPair::into_table).transpose();
+    learn(&Training {
+        cells: Cells::from_view(&cells),
+        validation: validation.as_ref().map(Cells::from_view),
+        perturbations: given.perturbations().into_option().map(Knockouts::from_ref),
+        validation_perturbations: given.validation_perturbations().into_option().map(Knockouts::from_ref),
+        network: network.map_err(Error::Data)?,
+    })
 }
 
 impl<F: Fitted> abi::FittedApi for FittedEntry<F> {

@@ -265,6 +265,18 @@ pub fn fit<M: Model>(model: &M, cells: &OwnedCells) -> Result<M::Fitted> {
     model.fit(&training(Cells::from_view(&view)), &context(1))
 }
 
+/// The model after it has gone on from a fitted one with these cells, and with validation cells if there are any.
+pub fn refine<M: Model>(
+    model: &M,
+    from: M::Fitted,
+    cells: &OwnedCells,
+    validation: Option<&OwnedCells>,
+) -> Result<M::Fitted> {
+    let (view, held) = (cells.to_view(), validation.map(OwnedCells::to_view));
+    let validation = held.as_ref().map(Cells::from_view);
+    model.refine(from, &Training { validation, ..training(Cells::from_view(&view)) }, &context(1))
+}
+
 /// The model after fitting to these cells and the measured perturbation of each: the genes that were removed, none
 /// for a control. Without validation cells.
 ///

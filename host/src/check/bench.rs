@@ -96,11 +96,23 @@ impl<'a> Bench<'a> {
 
     /// The model, fitted to the cells of which every fifth is held out.
     pub fn fitted(&self) -> Result<Fitted> {
+        self.learned(|model, host, training| model.fit(host, training))
+    }
+
+    /// The same, going on from a fitted model.
+    pub fn refined(&self, from: &[u8]) -> Result<Fitted> {
+        self.learned(|model, host, training| model.refine(host, training, from))
+    }
+
+    fn learned(
+        &self,
+        learn: impl FnOnce(&Model, &Services, &Training<'_>) -> Result<Fitted>,
+    ) -> Result<Fitted> {
         let of_fifth =
             |last: bool| -> Vec<usize> { (0..self.cells.len()).filter(|i| (i % 5 == 4) == last).collect() };
         let [train, held] = [false, true].map(|last| self.lesson(self.cells.select_cells(&of_fifth(last))));
         let validation = (!held.cells.is_empty()).then_some(&held);
-        self.model()?.fit(&self.services(), &Training { train: &train, validation })
+        learn(&self.model()?, &self.services(), &Training { train: &train, validation })
     }
 
     /// Cells to learn from. For a model that learns from labels every second cell is a control, and in the others one

@@ -67,6 +67,7 @@ pub const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    required("goes on from a fitted model if it says so", goes_on),
     required("says an error of cells that it cannot learn from", |bench| {
         with_model(bench, |bench, _| {
             let silent = Cells { x: crate::data::Csr::empty(3), ..test_cells(0, 3, bench.seed) };
@@ -128,6 +129,32 @@ pub fn same_answers(bench: &Bench<'_>, one: &Fitted, other: &Fitted, problem: &s
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     ensure!(bits(&a) == bits(&b), "{problem}");
     Ok(())
+}
+
+/// From the same model with the same cells to the same, and from what is no model to an error.
+fn goes_on(bench: &Bench<'_>) -> Result<Applies> {
+    if !bench.component.model_info().refines {
+        return skipped("it does not go on from fitted models");
+    }
+    with_model(bench, |bench, fitted| {
+        let (bytes, all) = (fitted.save(&bench.services())?, bench.questions());
+        let refine = |threads| bench.on_threads(threads, || bench.refined(&bytes));
+        let (one, two) = (refine(1)?.context("going on")?, refine(2)??);
+        let found = bench.predict(&one, bench.cells, &all)?;
+        if bench.component.model_info().answers != Answers::GeneScores {
+            closed(&found, &all, bench.cells)?;
+        }
+        if bench.component.model_info().varies {
+            alike(bench, &one, &two)?;
+        } else {
+            let saved = |fitted: &Fitted| fitted.save(&bench.services());
+            ensure!(saved(&one)? == saved(&two)?, "the same model and cells led to another model");
+        }
+        match bench.refined(&bytes[..bytes.len() / 2]) {
+            Ok(_) => anyhow::bail!("it went on from bytes that are no model"),
+            Err(error) => is_plain(error),
+        }
+    })
 }
 
 /// That two trainings of a model that may vary agree: no share differs by more than this.

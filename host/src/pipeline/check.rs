@@ -3,8 +3,8 @@
 use super::diagnostics::Diagnostic;
 use super::plan::Plan;
 use crate::pipeline::{Call, Input};
-use crate::plugin::{Answers, Kind, ModelInfo, Shape};
-use crate::steps::{Action, Evaluate, Screen};
+use crate::plugin::{Answers, Component, Kind, ModelInfo, Shape};
+use crate::steps::{Action, Evaluate, Fit, Screen};
 
 /// Adds what is wrong with the plan.
 pub fn check(plan: &Plan, problems: &mut Vec<Diagnostic>) {
@@ -24,7 +24,11 @@ pub fn check(plan: &Plan, problems: &mut Vec<Diagnostic>) {
                 check_evaluation(plan, i, evaluate, problems);
                 check_truth(plan, i, problems);
             }
-            Action::Fit(fit) => check_lessons(plan, &[&fit.call], &fit.inputs(), problems),
+            Action::Fit(fit) => {
+                let cells: Vec<&Input> = fit.train.iter().chain(&fit.validation).collect();
+                check_lessons(plan, &[&fit.call], &cells, problems);
+                check_source(plan, i, fit, problems);
+            }
             Action::Best(best) => check_lessons(plan, &best.calls(), &best.inputs(), problems),
             _ => {}
         }
@@ -51,6 +55,50 @@ fn check_lessons(plan: &Plan, calls: &[&Call], inputs: &[&Input], problems: &mut
     if let Some(call) = calls.iter().find(learns) {
         let who = format!("`{}` learns from measured perturbations", call.component.id);
         inputs.iter().for_each(|input| check_labelled(plan, input, &who, problems));
+    }
+}
+
+/// A model goes on from a fitted one of its own component, if it offers that.
+fn check_source(plan: &Plan, step: usize, fit: &Fit, problems: &mut Vec<Diagnostic>) {
+    let Some(first) = fit.from.first() else { return };
+    let id = &fit.call.component.id;
+    if !fit.call.component.model_info().refines {
+        let title = format!("`{id}` does not go on from a fitted model");
+        problems.push(Diagnostic::error(first.at.clone(), title).help(others_that_refine(plan)));
+        return;
+    }
+    let fits_it = |i: usize| matches!(&plan.steps[i].action, Action::Fit(other) if other.call.full_name() == fit.call.full_name());
+    for input in fit.from.iter().filter(|input| !fits_it(input.step)) {
+        let source = &plan.steps[input.step];
+        let what = match &source.action {
+            Action::Fit(other) => format!("fits `{}`", other.call.component.id),
+            Action::Best(_) => "chooses among models: name the step of a model".into(),
+            _ => "fits no model".into(),
+        };
+        let title = format!("`{id}` goes on from a fitted `{id}`, and `{}` {what}", source.name);
+        let known: Vec<&str> = (0..plan.steps.len())
+            .filter(|&i| i != step && fits_it(i))
+            .map(|i| plan.steps[i].name.as_str())
+            .collect();
+        let problem = Diagnostic::error(input.at.clone(), title);
+        problems.push(match known.is_empty() {
+            true => problem.help(format!("no other step fits `{id}`")),
+            false => problem.help(format!("steps that fit it: {}", known.join(", "))),
+        });
+    }
+}
+
+/// Which models go on from a fitted one.
+fn others_that_refine(plan: &Plan) -> String {
+    let refines = |c: &&Component| c.kind == Kind::Model && c.model_info().refines;
+    let mut ids: Vec<&str> =
+        plan.registry.components().map(|(_, c)| c).filter(refines).map(|c| c.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        "no model that is loaded does".into()
+    } else {
+        format!("these do: {}", ids.join(", "))
     }
 }
 

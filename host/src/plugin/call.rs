@@ -209,6 +209,14 @@ impl Model {
         Ok(Fitted::new(inner, &self.name, &self.info))
     }
 
+    /// Fits the model, going on from a fitted one, from the bytes it was saved as.
+    pub fn refine(&self, host: &Services, training: &Training<'_>, from: &[u8]) -> Result<Fitted> {
+        ensure!(self.info.refines, "{}: {}", self.name, abi::DOES_NOT_REFINE);
+        let record = abi::TrainingApi_TO::from_ptr(training, TD_Opaque);
+        let refined = self.inner.refine(host.host_ref(), record, RSlice::from_slice(from));
+        Ok(Fitted::new(answered(&self.name, host, refined)?, &self.name, &self.info))
+    }
+
     /// Loads a fitted model.
     pub fn load(&self, host: &Services, bytes: &[u8]) -> Result<Fitted> {
         let inner = answered(&self.name, host, self.inner.load(host.host_ref(), RSlice::from_slice(bytes)))?;

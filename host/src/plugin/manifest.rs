@@ -136,6 +136,8 @@ pub struct ModelInfo {
     pub sees_expression: bool,
     /// Whether the same training may give another model.
     pub varies: bool,
+    /// Whether it goes on from a fitted model.
+    pub refines: bool,
     /// Formulas that it screens without writing profiles.
     pub fused: Vec<String>,
 }

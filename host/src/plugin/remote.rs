@@ -179,25 +179,43 @@ impl abi::ModelApi for Object {
     fn fit(&self, host: HostRef, training: abi::TrainingRef<'_>) -> PResult<abi::FittedBox> {
         result(|| {
             let fitted = Object::new(&self.worker);
-            let mut frame = with_cells(Frame::of(json!({ "fitted": fitted.number })), "", &training.cells())?;
-            if let RSome(validation) = training.validation() {
-                frame = with_cells(frame, "validation.", &validation)?;
-            }
-            let labels = [training.perturbations(), training.validation_perturbations()];
-            for (name, labels) in ["perturbations", "validation.perturbations"].into_iter().zip(labels) {
-                if let RSome(knockouts) = labels {
-                    frame = frame.with_table(name, &knockouts_table(&knockouts)?)?;
-                }
-            }
-            if let RSome(network) = training.network() {
-                frame = frame.with_table("network", &into_table(network)?)?;
-            }
-            told(self.call(&host, "fit", frame))?;
+            told(self.call(&host, "fit", with_training(fitted.number, &training)?))?;
             Ok(fitted_box(Arc::new(fitted)))
         })
     }
     fn load(&self, host: HostRef, bytes: RSlice<'_, u8>) -> PResult<abi::FittedBox> {
         load(self, &host, bytes)
+    }
+    fn refine(
+        &self,
+        host: HostRef,
+        training: abi::TrainingRef<'_>,
+        bytes: RSlice<'_, u8>,
+    ) -> PResult<abi::FittedBox> {
+        result(|| {
+            let fitted = Object::new(&self.worker);
+            let frame = with_training(fitted.number, &training)?.with("model", bytes.to_vec());
+            told(self.call(&host, "refine", frame))?;
+            Ok(fitted_box(Arc::new(fitted)))
+        })
+    }
+}
+
+/// What a model learns from, to become the model of this number.
+fn with_training(fitted: u64, training: &abi::TrainingRef<'_>) -> Result<Frame> {
+    let mut frame = with_cells(Frame::of(json!({ "fitted": fitted })), "", &training.cells())?;
+    if let RSome(validation) = training.validation() {
+        frame = with_cells(frame, "validation.", &validation)?;
+    }
+    let labels = [training.perturbations(), training.validation_perturbations()];
+    for (name, labels) in ["perturbations", "validation.perturbations"].into_iter().zip(labels) {
+        if let RSome(knockouts) = labels {
+            frame = frame.with_table(name, &knockouts_table(&knockouts)?)?;
+        }
+    }
+    match training.network() {
+        RSome(network) => frame.with_table("network", &into_table(network)?),
+        RNone => Ok(frame),
     }
 }
 

@@ -202,10 +202,14 @@ impl Server {
                 let fitted = told(model.load(host.clone(), bytes))?;
                 self.keep(frame, "fitted", Object::Fitted(fitted), call)
             }
-            (Object::Model(model), "fit") => {
+            (Object::Model(model), "fit" | "refine") => {
                 let training = Training::read(frame)?;
                 let record = abi::TrainingApi_TO::from_ptr(&training, TD_Opaque);
-                let fitted = told(model.fit(host.clone(), record))?;
+                let from = || RSlice::from_slice(frame.part("model").unwrap_or_default());
+                let fitted = told(match what {
+                    "fit" => model.fit(host.clone(), record),
+                    _ => model.refine(host.clone(), record, from()),
+                })?;
                 self.keep(frame, "fitted", Object::Fitted(fitted), call)
             }
             (Object::Fitted(fitted), "predict") => predict(fitted, frame, host),

@@ -187,7 +187,7 @@ impl Worker {
         (head["seed"], head["threads"]) = (host.seed().into(), host.threads().into());
         head["log"] = host.log_max_level().into();
         // A long fit keeps what it has in the step's own folder, where a later process finds it.
-        if let ("fit", PResult::ROk(folder)) = (what, host.scratch_dir()) {
+        if let ("fit" | "refine", PResult::ROk(folder)) = (what, host.scratch_dir()) {
             head["scratch"] = folder.as_str().into();
         }
         let answer = if self.send(frame) { self.answer(host, &events) } else { Err(self.obituary()) };

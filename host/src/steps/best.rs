@@ -124,7 +124,7 @@ impl Best {
     fn fit(&self, candidate: usize) -> Fit {
         let call = self.candidates[candidate].clone();
         let (train, validation) = (self.train.clone(), self.validation.clone());
-        Fit { call, train, validation, repeats: self.repeats.clone() }
+        Fit { call, train, validation, from: vec![], repeats: self.repeats.clone() }
     }
 
     /// The scores of the candidates, and then of the baselines.

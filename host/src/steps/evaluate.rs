@@ -7,6 +7,7 @@ mod impacts;
 pub(super) mod mapping;
 mod ranks;
 pub(super) mod scores;
+mod unlike;
 
 use super::{Fit, FittedModel};
 use crate::data::Cells;
@@ -174,8 +175,15 @@ impl Evaluate {
     /// Evaluates; writes all scores.
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
         let judges: Vec<Judge> = self.metrics.iter().map(|call| judge(call, cx)).collect::<Result<_>>()?;
+        let mut unlike = vec![];
         let (rows, extra) = match &self.subject {
-            Subject::Mapping { .. } => mapping::scores(self, &judges, cx)?,
+            Subject::Mapping { .. } => {
+                let (rows, told) = mapping::scores(self, &judges, cx)?;
+                unlike::warn(&told, &cx.services);
+                cx.write("unlike.csv", &unlike::write_csv(&told)?)?;
+                unlike = told;
+                (rows, json!([]))
+            }
             Subject::Effects { settings, .. } => effects::scores(self, &judges, settings, cx)?,
             Subject::Impacts { strata, .. } => impacts::scores(self, &judges, strata, cx)?,
         };
@@ -191,7 +199,7 @@ impl Evaluate {
         };
         let summary = json!({
             "headline": scores::headline(&rows), "kind": kind,
-            "scores": rows, "verdicts": verdicts, "points": extra,
+            "scores": rows, "verdicts": verdicts, "points": extra, "unlike": unlike,
         });
         cx.write("evaluation.json", &json_bytes(&summary)?)?;
         Ok(Outputs { summary, ..Outputs::default() })

@@ -3,6 +3,7 @@
 mod familiar;
 mod fitted;
 mod refits;
+mod source;
 mod variation;
 
 pub use fitted::FittedModel;
@@ -10,12 +11,13 @@ pub use refits::{Refits, Repeats};
 pub use variation::Variation;
 
 use crate::data::Cells;
-use crate::pipeline::{Call, Input, Keys, PortType};
+use crate::pipeline::{Call, Diagnostic, Input, Keys, PortType};
 use crate::plugin::{Fitted, Kind, Lesson, Model, Services, Training};
 use crate::run::{Outputs, StepCx, write_csv};
 use anyhow::{Context, Result, bail, ensure};
 use familiar::Familiar;
 use serde_json::{Value as Json, json};
+use source::Source;
 use std::sync::Arc;
 
 /// A model with its parameters and training cells.
@@ -27,6 +29,8 @@ pub struct Fit {
     pub train: Vec<Input>,
     /// Cells held out to choose the best state.
     pub validation: Vec<Input>,
+    /// The fitted model that it goes on from.
+    pub from: Vec<Input>,
     /// The further fits of an ensemble, and refits.
     pub repeats: Repeats,
 }
@@ -35,13 +39,19 @@ const MODEL: &str = "model.safetensors";
 const ABOUT: &str = "model.json";
 
 impl Fit {
-    /// Keys: `train`, `validation`, `ensemble`, `uncertainty`, `with`.
+    /// Keys: `train`, `validation`, `from`, `ensemble`, `uncertainty`, `with`.
     pub fn resolve(keys: &mut Keys<'_>) -> Option<Self> {
         let train = keys.required_inputs("train", &[PortType::Cells], "the cells to learn from");
         let validation = keys.inputs("validation", &[PortType::Cells]);
+        let from = keys.inputs("from", &[PortType::Model]);
         let repeats = Repeats::read(keys);
+        if !from.is_empty() && repeats.tell_uncertainty() {
+            let title = "`uncertainty` takes away what cells tell, and `from` keeps what others have told";
+            let problem = Diagnostic::error(keys.place_of("uncertainty"), title);
+            keys.problem(problem.help("leave `uncertainty` out; `ensemble` goes with `from`"));
+        }
         let call = keys.own_component(Kind::Model)?;
-        Some(Self { call, train, validation, repeats })
+        Some(Self { call, train, validation, from, repeats })
     }
 
     /// The same of a model with other parameters.
@@ -51,7 +61,7 @@ impl Fit {
 
     /// See [`super::Action::inputs`].
     pub fn inputs(&self) -> Vec<&Input> {
-        self.train.iter().chain(&self.validation).collect()
+        self.train.iter().chain(&self.validation).chain(&self.from).collect()
     }
 
     /// See [`super::Action::spec`].
@@ -72,19 +82,23 @@ impl Fit {
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
         let cells = (cx.cells("train")?, cx.optional_cells("validation")?);
         let lessons = Lessons::of(&self.call, cells, &cx.services)?;
+        let source = Source::of(cx)?;
+        source.as_ref().map_or(Ok(()), |source| source.check(&lessons.train.cells))?;
         let (train, validation) = (&lessons.train.cells, lessons.held.as_ref().map(|held| held.cells.len()));
         // Written last: what a run that was killed among the refits has left.
         let fitted = match cx.path(ABOUT).exists() {
             true => self.go_on(cx)?,
-            false => self.fit(&lessons, cx)?,
+            false => self.fit(&lessons, source.as_ref(), cx)?,
         };
         let refits = self.refits(cx);
-        let repeated = refits.fit(&lessons, cx)?;
+        let repeated = refits.fit(&lessons, source.as_ref(), cx)?;
         let held = validation.map(|n| format!(", {n} held out")).unwrap_or_default();
+        let source = source.as_ref().map(Source::name);
+        let on = source.map(|name| format!(", going on from `{name}`")).unwrap_or_default();
         let summary = json!({
-            "headline": format!("fitted to {} cells × {} genes{held}{}", train.len(), train.n_genes(), repeated),
+            "headline": format!("fitted to {} cells × {} genes{held}{on}{repeated}", train.len(), train.n_genes()),
             "model": self.call.full_name(), "cells": train.len(), "genes": train.n_genes(),
-            "validation": validation, "repeats": self.repeats.spec(),
+            "validation": validation, "from": source, "repeats": self.repeats.spec(),
         });
         let others = refits.others(&cx.path(refits::FOLDER), &cx.services)?;
         let (genes, familiar) = (Some(train.var.names.clone()), Some(Familiar::of(train)));
@@ -93,8 +107,9 @@ impl Fit {
     }
 
     /// Fits the model; writes it, and what it tells about itself.
-    fn fit(&self, lessons: &Lessons, cx: &StepCx<'_>) -> Result<Fitted> {
-        let fitted = lessons.learn(&self.call, &cx.services)?;
+    fn fit(&self, lessons: &Lessons, source: Option<&Source>, cx: &StepCx<'_>) -> Result<Fitted> {
+        let from = source.map(Source::model).transpose()?;
+        let fitted = lessons.learn(&self.call, from.as_deref(), &cx.services)?;
         cx.write(MODEL, fitted.save(&cx.services)?.as_slice())?;
         for (name, table) in fitted.tables(&cx.services)? {
             cx.write(&format!("{name}.csv"), &write_csv(&table)?)?;
@@ -146,7 +161,7 @@ impl Fit {
     ) -> Result<FittedModel> {
         let lessons = Lessons::of(call, (train, validation), services)?;
         let genes = lessons.train.cells.var.names.clone();
-        Ok(FittedModel::of(lessons.learn(call, services)?, Some(genes)))
+        Ok(FittedModel::of(lessons.learn(call, None, services)?, Some(genes)))
     }
 }
 
@@ -176,10 +191,14 @@ impl Lessons {
         Ok(Self { train, held })
     }
 
-    /// Makes a model and fits it.
-    fn learn(&self, call: &Call, host: &Services) -> Result<Fitted> {
+    /// Makes a model and fits it, going on from a fitted one if there is one.
+    fn learn(&self, call: &Call, from: Option<&[u8]>, host: &Services) -> Result<Fitted> {
         let training = Training { train: &self.train, validation: self.held.as_ref() };
-        call.plugin.model(&call.component, &call.params_json(), host)?.fit(host, &training)
+        let model = call.plugin.model(&call.component, &call.params_json(), host)?;
+        match from {
+            Some(bytes) => model.refine(host, &training, bytes),
+            None => model.fit(host, &training),
+        }
     }
 }
 

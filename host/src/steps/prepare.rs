@@ -44,8 +44,8 @@ enum Test {
 
 #[derive(Default)]
 struct GeneChoice {
-    /// Cells that express the gene: a share below 1, else a number.
-    min_cells: f64,
+    /// Cells that express the gene: a share below 1, else a number. 0 keeps genes that no cell expresses.
+    min_cells: Option<f64>,
     /// How many genes in all, by the `seurat` flavour.
     highly_variable: Option<u64>,
     /// Genes above this share of all counts are left out.
@@ -364,7 +364,7 @@ fn same_value(wanted: &str, found: &str) -> bool {
 impl GeneChoice {
     fn resolve(keys: &mut Keys<'_>) -> Self {
         Self {
-            min_cells: keys.number("min_cells", 0.0, f64::INFINITY).unwrap_or(0.0),
+            min_cells: keys.number("min_cells", 0.0, f64::INFINITY),
             highly_variable: keys.count("highly_variable", 1),
             dominant: keys.number("dominant", 0.0, 1.0),
             always: keys.texts("always").unwrap_or_default(),
@@ -388,10 +388,13 @@ impl GeneChoice {
         };
         // What an earlier `close = "library"` added is no gene; it is added anew where it is asked for.
         pool.retain(|j| cells.var().names[*j] != OTHER_GENES && !dominant.contains(j));
-        let needed = if self.min_cells < 1.0 { self.min_cells * cells.len() as f64 } else { self.min_cells };
-        pool.retain(|&j| {
-            sums.expressing[j] as f64 >= needed && sums.expressing[j] > 0 && !always.contains(&j)
-        });
+        let needed = match self.min_cells {
+            // A silent gene is no variable one.
+            Some(0.0) if self.highly_variable.is_none() => 0.0,
+            Some(share) if share < 1.0 => (share * cells.len() as f64).max(1.0),
+            number => number.unwrap_or(1.0),
+        };
+        pool.retain(|&j| sums.expressing[j] as f64 >= needed && !always.contains(&j));
         if let Some(wanted) = self.highly_variable {
             let room = (wanted as usize).saturating_sub(always.len());
             pool = most_variable(&sums.moments(cells.len()), &pool, room);

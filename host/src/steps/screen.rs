@@ -248,7 +248,6 @@ impl Screen {
     /// The share of the cells that are unlike those that the model was trained on; warns when there are many, and of genes
     /// that are asked for and that the training cells express nearly always or never.
     fn unlike(&self, model: &FittedModel, cells: &CellSet, host: &Services) -> Result<Option<f64>> {
-        const MANY: f64 = 0.05;
         const RARE: f32 = 0.02;
         let Some(familiar) = &model.familiar else { return Ok(None) };
         for &gene in &super::prepare::find_genes(cells.var(), &self.effects.genes, "effects")? {
@@ -263,7 +262,7 @@ impl Screen {
             }
         }
         let unlike = familiar.unlike(cells)?;
-        if unlike > MANY {
+        if unlike > familiar.limit() {
             host.warn(format!(
                 "{:.0} % of the cells are unlike the training cells, of which 1 % are, by the genes that they express: \
                  impacts in them are extrapolated",

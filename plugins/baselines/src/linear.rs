@@ -3,7 +3,7 @@
 use crate::BASELINE;
 use crate::ridge::{Design, Solution};
 use lacuna_sdk::ndarray::Array2;
-use lacuna_sdk::rows::{Asked, Genes};
+use lacuna_sdk::rows::Genes;
 use lacuna_sdk::{prelude::*, tracing};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +13,8 @@ const BLOCK: usize = 128;
 /// What λ is chosen from, in half decades. 3 to 10 is best on the reference's synthetic cells, 300 to 1000 on
 /// measured ones, where λ = 1 does worse than `masked-mean`. Weak first, since it takes longest.
 const LAMBDAS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0];
+/// So strong that nothing departs from a source.
+const NOTHING_DEPARTS: f64 = 1e12;
 /// For so few training cells that none can be held out.
 const FALLBACK_LAMBDA: f64 = 100.0;
 
@@ -20,7 +22,8 @@ config! {
     /// Parameters of `linear`.
     pub struct LinearConfig {
         /// The penalty on squared weights. Left out: the best of 1, 3, 10, …, 10000 on the validation cells, or
-        /// on a fifth of the training cells where there are none.
+        /// on a fifth of the training cells where there are none. With `from` it is the penalty on what departs from that
+        /// model, and a last candidate lets nothing depart.
         #[range(above(0.0))]
         lambda: Option<f64> = None,
     }
@@ -42,24 +45,79 @@ impl Component for Linear {
 
 impl Model for Linear {
     type Fitted = Affine;
-    const INFO: ModelInfo = ModelInfo { source: "ridge regression, Hoerl & Kennard 1970", ..BASELINE };
+    const INFO: ModelInfo =
+        ModelInfo { refines: true, source: "ridge regression, Hoerl & Kennard 1970", ..BASELINE };
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Affine> {
+        self.learned(None, training, cx)
+    }
+
+    fn refine(&self, from: Affine, training: &Training<'_>, cx: &Context) -> Result<Affine> {
+        from.genes.check(&training.cells)?;
+        self.learned(Some(&from), training, cx)
+    }
+}
+
+impl Linear {
+    /// The regression, towards a source if there is one.
+    fn learned(&self, from: Option<&Affine>, training: &Training<'_>, cx: &Context) -> Result<Affine> {
         let genes = Genes::of(&training.cells)?;
+        let cells = &training.cells;
         let lambda = match (self.0.lambda, &training.validation) {
             (Some(lambda), _) => lambda,
             (None, Some(validation)) if !validation.is_empty() => {
                 genes.check(validation)?;
-                choose_lambda(&training.cells, &every(&training.cells), validation, &every(validation), cx)?
+                let held_out = (validation, every(validation));
+                choose_lambda(&Regression::new(from, cells, &every(cells)), held_out, cx)?
             }
             (None, _) => {
                 let (held_out, rest): (Vec<_>, Vec<_>) =
-                    every(&training.cells).into_iter().partition(|cell| cell % 5 == 4);
-                choose_lambda(&training.cells, &rest, &training.cells, &held_out, cx)?
+                    every(cells).into_iter().partition(|cell| cell % 5 == 4);
+                choose_lambda(&Regression::new(from, cells, &rest), (cells, held_out), cx)?
             }
         };
-        let design = Design::new(&training.cells, &every(&training.cells));
-        Affine::fit(genes, &design, lambda, cx)
+        Affine::fit(genes, &Regression::new(from, cells, &every(cells)), lambda, cx)
+    }
+}
+
+/// The regression of some cells, or of what a source leaves over of their shares, with a penalty on what is added to the
+/// source, its intercept too: λ(‖w − w₀‖² + (a − a₀)²), the intercepts taken at the mean assemblage.
+struct Regression<'a> {
+    design: Design,
+    from: Option<&'a Affine>,
+    /// At most [`BLOCK`] genes, evenly from the most to the least abundant, on which λ is chosen.
+    choosers: Vec<usize>,
+}
+
+impl<'a> Regression<'a> {
+    fn new(from: Option<&'a Affine>, cells: &Cells<'_>, rows: &[usize]) -> Self {
+        let design = Design::new(cells, rows);
+        let choosers = some_genes(&design);
+        let design = match from {
+            Some(source) => design.less(|i| source.sums(cells.assemblage(rows[i]))),
+            None => design,
+        };
+        Self { design, from, choosers }
+    }
+
+    /// What λ is chosen from. Beyond the last nothing departs from a source.
+    fn lambdas(&self) -> Vec<f64> {
+        LAMBDAS.into_iter().chain(self.from.map(|_| NOTHING_DEPARTS)).collect()
+    }
+
+    /// Regresses these genes.
+    fn solve(&self, genes: &[usize], lambda: f64, cx: &Context) -> Result<Solution> {
+        let mut solution = self.design.solve(genes, lambda, cx)?;
+        let Some(source) = self.from else { return Ok(solution) };
+        for (j, &gene) in genes.iter().enumerate() {
+            // The intercept is that of the mean over n cells, which a penalty draws to 0 by n / (n + λ).
+            let n = self.design.cells_expressing(gene) as f64;
+            let drawn = self.design.mean(gene) * lambda / (n + lambda);
+            solution.intercepts[j] += f64::from(source.intercepts[gene]) - drawn;
+            let mut column = solution.weights.column_mut(j);
+            column += &source.weights.column(gene);
+        }
+        Ok(solution)
     }
 }
 
@@ -70,26 +128,23 @@ fn every(cells: &Cells<'_>) -> Vec<usize> {
 /// The λ with the least Σ|f − p| over the held-out cells, before closing, on [`BLOCK`] genes from all ranks of
 /// abundance: enough to tell half decades apart, at the cost of one block for each λ.
 fn choose_lambda(
-    cells: &Cells<'_>,
-    train: &[usize],
-    held_out_cells: &Cells<'_>,
-    held_out: &[usize],
+    regression: &Regression<'_>,
+    (cells, held_out): (&Cells<'_>, Vec<usize>),
     cx: &Context,
 ) -> Result<f64> {
     if held_out.is_empty() {
         return Ok(FALLBACK_LAMBDA);
     }
-    let design = Design::new(cells, train);
-    let genes = some_genes(&design);
-    let errors = cx.parallel_map(LAMBDAS.len(), |i| {
-        let solution = design.solve(&genes, LAMBDAS[i], cx)?;
-        Ok(absolute_error(&solution, &genes, held_out_cells, held_out))
+    let (genes, lambdas) = (&regression.choosers, regression.lambdas());
+    let errors = cx.parallel_map(lambdas.len(), |i| {
+        let solution = regression.solve(genes, lambdas[i], cx)?;
+        Ok(absolute_error(&solution, genes, cells, &held_out))
     });
     let errors = errors.into_iter().collect::<Result<Vec<f64>>>()?;
     // From the strongest on, which wins a tie.
     let best = (0..errors.len()).rev().min_by(|&a, &b| errors[a].total_cmp(&errors[b])).unwrap_or(0);
-    tracing::info!(lambda = LAMBDAS[best], error = errors[best], "chose lambda on {} cells", held_out.len());
-    Ok(LAMBDAS[best])
+    tracing::info!(lambda = lambdas[best], error = errors[best], "chose lambda on {} cells", held_out.len());
+    Ok(lambdas[best])
 }
 
 /// At most [`BLOCK`] genes, evenly from the most to the least abundant.
@@ -131,14 +186,14 @@ pub struct Affine {
 }
 
 impl Affine {
-    fn fit(genes: Genes, design: &Design, lambda: f64, cx: &Context) -> Result<Self> {
+    fn fit(genes: Genes, regression: &Regression<'_>, lambda: f64, cx: &Context) -> Result<Self> {
         // Genes that are expressed in about as many cells converge together.
         let mut order: Vec<usize> = (0..genes.len()).collect();
-        order.sort_by_key(|&gene| design.cells_expressing(gene));
+        order.sort_by_key(|&gene| regression.design.cells_expressing(gene));
         let blocks: Vec<&[usize]> = order.chunks(BLOCK).collect();
         let done = AtomicU64::new(0);
         let solutions = cx.parallel_map(blocks.len(), |i| {
-            let solution = design.solve(blocks[i], lambda, cx);
+            let solution = regression.solve(blocks[i], lambda, cx);
             cx.progress(done.fetch_add(1, Ordering::Relaxed) + 1, blocks.len() as u64, "blocks of genes");
             solution
         });
@@ -154,11 +209,11 @@ impl Affine {
         Ok(Self { genes, lambda, intercepts, weights })
     }
 
-    /// f of the cell before any knockout, for all genes.
-    fn base(&self, asked: &Asked<'_>) -> Vec<f64> {
-        let mut base: Vec<f64> = self.intercepts.iter().map(|&a| a.into()).collect();
-        add_rows(&mut base, &self.weights, asked.assemblage());
-        base
+    /// f of an assemblage, for all genes.
+    fn sums(&self, assemblage: &[u32]) -> Vec<f64> {
+        let mut sums: Vec<f64> = self.intercepts.iter().map(|&a| a.into()).collect();
+        add_rows(&mut sums, &self.weights, assemblage);
+        sums
     }
 }
 
@@ -168,7 +223,8 @@ impl Fitted for Affine {
         self.genes.answer(query, answer, cx, |asked, row| {
             // A lost gene takes its row of weights away: O(genes) a knockout, for all knockouts of one cell.
             let known = of_cell.take().filter(|(cell, _)| *cell == asked.cell);
-            let (_, base) = of_cell.insert(known.unwrap_or_else(|| (asked.cell, self.base(asked))));
+            let (_, base) =
+                of_cell.insert(known.unwrap_or_else(|| (asked.cell, self.sums(asked.assemblage()))));
             let lost: Vec<_> = asked.lost_expressed().map(|gene| self.weights.row(gene as usize)).collect();
             asked.write_masked(row, |gene| {
                 base[gene] - lost.iter().map(|weights| f64::from(weights[gene])).sum::<f64>()
@@ -269,6 +325,74 @@ mod tests {
             cells.push(format!("c{cell}"), &values);
         }
         cells
+    }
+
+    /// Source and departure are those at which the documented objective is flat, in plain sums over cells.
+    #[test]
+    fn a_departure_is_the_minimum_of_the_penalised_squares() {
+        let (source, target) = (regulated_cells(60, 0.5, 1), random_cells(40, 25, 4));
+        let from = fit(&linear(3.0), &source).unwrap();
+        let lambda = 5.0;
+        let refined =
+            testing::refine(&linear(lambda), Affine::load(&from.save().unwrap()).unwrap(), &target, None);
+        let (refined, view) = (refined.unwrap(), target.to_view());
+        let cells = Cells::from_view(&view);
+        for gene in 0..25usize {
+            let rows: Vec<usize> =
+                (0..cells.len()).filter(|&c| cells.assemblage(c).contains(&(gene as u32))).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let n = rows.len() as f64;
+            let z = |c: usize, i: usize| f64::from(u8::from(cells.assemblage(c).contains(&(i as u32))));
+            let mean: Vec<f64> = (0..25).map(|i| rows.iter().map(|&c| z(c, i)).sum::<f64>() / n).collect();
+            let w = |i: usize| f64::from(refined.weights[[i, gene]]);
+            let departs = |i: usize| w(i) - f64::from(from.weights[[i, gene]]);
+            let f = |fit: &Affine, z: &dyn Fn(usize) -> f64| {
+                let sum = (0..25).map(|i| f64::from(fit.weights[[i, gene]]) * z(i)).sum::<f64>();
+                f64::from(fit.intercepts[gene]) + sum
+            };
+            let share = |c: usize| {
+                let place = cells.assemblage(c).iter().position(|&g| g as usize == gene).unwrap();
+                f64::from(cells.shares(c).nth(place).unwrap())
+            };
+            let left = |c: usize| share(c) - f(&refined, &|i| z(c, i));
+            let b = f(&refined, &|i| mean[i]) - f(&from, &|i| mean[i]);
+            let slope = rows.iter().map(|&c| left(c)).sum::<f64>() - lambda * b;
+            assert!(slope.abs() < 1e-4, "gene {gene}: {slope}");
+            for (i, mean) in mean.iter().enumerate() {
+                let slope =
+                    rows.iter().map(|&c| left(c) * (z(c, i) - mean)).sum::<f64>() - lambda * departs(i);
+                assert!(slope.abs() < 1e-4, "gene {gene}, {i}: {slope}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_strong_penalty_keeps_the_source_and_many_cells_lead_to_the_fit_from_scratch() {
+        let source = || fit(&linear(3.0), &random_cells(60, 25, 3)).unwrap();
+        let (few, many) = (regulated_cells(10, 0.3, 1), regulated_cells(2000, 0.3, 1));
+        let list = many_knockouts(&few);
+        let kept = testing::refine(&linear(1e12), source(), &few, None).unwrap();
+        let far = |a: &Affine, b: &Affine| {
+            let (a, b) = (ask(a, &few, &list).unwrap(), ask(b, &few, &list).unwrap());
+            a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        assert!(far(&kept, &source()) < 1e-6);
+        let scratch = fit(&linear(1.0), &many).unwrap();
+        let refined = testing::refine(&linear(1.0), source(), &many, None).unwrap();
+        assert!(far(&refined, &scratch) < 0.1 * far(&source(), &scratch));
+        // Cells that the source predicts as well as can be leave it as it is: the strongest candidate wins.
+        let itself = || fit(&linear(3.0), &many).unwrap();
+        let refined = testing::refine(
+            &Linear(LinearConfig::default()),
+            itself(),
+            &few,
+            Some(&regulated_cells(400, 0.3, 8)),
+        );
+        assert!(refined.unwrap().lambda >= 10_000.0);
+        let other = testing::refine(&linear(1.0), source(), &cells(&[&[1.0, 2.0]]), None).err();
+        assert_eq!(other, Some(Error::data("expected cells with the 25 genes of the fit, found 2 genes")));
     }
 
     fn chosen(train: &OwnedCells, validation: Option<&OwnedCells>) -> f64 {

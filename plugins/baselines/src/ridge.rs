@@ -66,6 +66,20 @@ impl Design {
         self.shares.len()
     }
 
+    /// The same of what is left of each share when this is taken off: of each gene, in a row.
+    pub fn less(mut self, taken: impl Fn(usize) -> Vec<f64>) -> Self {
+        let taken: Vec<Vec<f64>> = (0..self.z.nrows()).map(taken).collect();
+        for (gene, shares) in self.shares.iter_mut().enumerate() {
+            shares.iter_mut().for_each(|(i, share)| *share = (f64::from(*share) - taken[*i][gene]) as f32);
+        }
+        self
+    }
+
+    /// The mean of a gene's shares in the cells that express it.
+    pub fn mean(&self, gene: usize) -> f64 {
+        mean(&self.shares[gene])
+    }
+
     /// How many cells express a gene.
     pub fn cells_expressing(&self, gene: usize) -> usize {
         self.shares[gene].len()

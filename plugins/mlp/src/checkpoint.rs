@@ -2,6 +2,7 @@
 //! folder. It goes on to the same bytes; how often a checkpoint is written changes nothing but what is lost.
 
 use crate::lanes::{Chunk, LANES};
+use crate::network::Network;
 use crate::step::Trainer;
 use crate::train::Look;
 use crate::weights::Weights;
@@ -40,10 +41,18 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// In the scratch folder of the step; without one there are none.
-    pub fn new(config: &impl std::fmt::Debug, every: f64, training: &Training<'_>, cx: &Context) -> Self {
+    /// In the scratch folder of the step; without one there are none. The training goes on from a network, if one is given.
+    pub fn new(
+        config: &impl std::fmt::Debug,
+        every: f64,
+        (from, training): (Option<&Network<f32>>, &Training<'_>),
+        cx: &Context,
+    ) -> Self {
         let mut hasher = DefaultHasher::new();
         (LAYOUT, format!("{config:?}"), cx.seed()).hash(&mut hasher);
+        for layer in from.into_iter().flat_map(|network| &network.layers) {
+            layer.w.iter().chain(&layer.b).for_each(|weight| weight.to_bits().hash(&mut hasher));
+        }
         for cells in std::iter::once(&training.cells).chain(&training.validation) {
             (cells.len(), cells.gene_names()).hash(&mut hasher);
             for i in 0..cells.len() {

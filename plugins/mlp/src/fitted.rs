@@ -47,6 +47,18 @@ impl FittedMlp {
         Self { genes, network, ready, f16: false, history }
     }
 
+    /// Its network, for a training that goes on with these cells.
+    pub fn network_of(self, cells: &Cells<'_>) -> Result<Network<f32>> {
+        if self.genes != cells.gene_names() {
+            let (known, found) = (self.genes.len(), cells.n_genes());
+            let message = format!(
+                "the network to go on from has {known} genes, and the cells {found}: expected the same, in the same order"
+            );
+            return Err(Error::data(message));
+        }
+        Ok(self.network)
+    }
+
     /// Screens a map that is stored as f16, unless that changes impacts in some of these cells.
     pub fn try_f16(&mut self, cells: &Cells<'_>, cx: &Context) -> Result<()> {
         let Ready::Linear(map) = &mut self.ready else {

@@ -31,7 +31,7 @@ use adam::Descent;
 use fitted::FittedMlp;
 #[doc(hidden)] // For the benchmarks.
 pub use matmul::multiply;
-use network::Shape;
+use network::{Network, Shape};
 
 choice! {
     /// What becomes of the learning rate.
@@ -136,13 +136,42 @@ impl Component for Mlp {
 impl Model for Mlp {
     type Fitted = FittedMlp;
     const INFO: ModelInfo = ModelInfo {
+        refines: true,
         fused: &["bray-curtis", "keystoneness", "euclidean", "mae"],
         source: "DKO: He, Klein, Levy, Wang, arXiv 2510.03359",
         ..ModelInfo::PROFILES
     };
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<FittedMlp> {
-        let (network, history) = train::train(&self.config, training, cx)?;
+        self.trained(None, training, cx)
+    }
+
+    fn refine(&self, from: FittedMlp, training: &Training<'_>, cx: &Context) -> Result<FittedMlp> {
+        let network = from.network_of(&training.cells)?;
+        let (found, expected) = (network.shape(), self.config.shape(training.cells.n_genes()));
+        if found != expected {
+            return Err(Error::parameters(format!(
+                "the network to go on from has layers of {:?} units{}, and `rank` and `hidden` ask for {:?}{}: give both \
+                 steps the same",
+                found.widths,
+                found.activation(),
+                expected.widths,
+                expected.activation()
+            )));
+        }
+        self.trained(Some(network), training, cx)
+    }
+}
+
+impl Mlp {
+    /// Trains a network, from this one on if one is given.
+    fn trained(
+        &self,
+        from: Option<Network<f32>>,
+        training: &Training<'_>,
+        cx: &Context,
+    ) -> Result<FittedMlp> {
+        let (network, history) = train::train(&self.config, from, training, cx)?;
         let mut fitted = FittedMlp::new(training.cells.gene_names(), network, history);
         if self.config.f16 {
             fitted.try_f16(&training.cells, cx)?;
@@ -152,3 +181,31 @@ impl Model for Mlp {
 }
 
 plugin! { name: "mlp", models: [Mlp] }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plain::tests::random_cells;
+    use lacuna_sdk::testing;
+
+    fn mlp(rank: Option<usize>, hidden: Vec<usize>) -> Mlp {
+        Mlp { config: MlpConfig { steps: 5, rank, hidden, ..MlpConfig::default() } }
+    }
+
+    #[test]
+    fn a_network_of_another_form_or_of_other_genes_is_not_gone_on_from() {
+        let cells = random_cells(6, 4, 1);
+        let fitted = || testing::fit(&mlp(Some(3), vec![]), &cells).unwrap();
+        let refined = |model: Mlp, cells: &OwnedCells| match testing::refine(&model, fitted(), cells, None) {
+            Ok(_) => String::new(),
+            Err(error) => format!("{error:?}"),
+        };
+        assert_eq!(refined(mlp(Some(3), vec![]), &cells), "");
+        let other = refined(mlp(None, vec![]), &cells);
+        assert!(other.contains("[4, 3, 4] units, and `rank` and `hidden` ask for [4, 4, 4]"), "{other}");
+        let other = refined(mlp(None, vec![3]), &cells);
+        assert!(other.contains("[4, 3, 4] with ReLU"), "{other}");
+        let other = refined(mlp(Some(3), vec![]), &random_cells(6, 5, 1));
+        assert!(other.contains("4 genes, and the cells 5"), "{other}");
+    }
+}

@@ -42,6 +42,11 @@ impl Shape {
         Self { widths: vec![genes, rank.unwrap_or(genes), genes], relu: false }
     }
 
+    /// In words, behind the units.
+    pub fn activation(&self) -> &'static str {
+        if self.relu { " with ReLU" } else { "" }
+    }
+
     /// Hidden layers with ReLU.
     pub fn deep(genes: usize, hidden: &[usize]) -> Self {
         let widths = std::iter::once(genes).chain(hidden.iter().copied()).chain([genes]).collect();

@@ -30,8 +30,14 @@ pub struct Look {
     pub validation: f64,
 }
 
-/// Fits a network. Gives the best weights and what was seen on the way.
-pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Result<(Network<f32>, Vec<Look>)> {
+/// Fits a network, from this one on if one is given, of the shape that `config` asks for. Gives the best weights and what
+/// was seen on the way.
+pub fn train(
+    config: &MlpConfig,
+    from: Option<Network<f32>>,
+    training: &Training<'_>,
+    cx: &Context,
+) -> Result<(Network<f32>, Vec<Look>)> {
     let cells = &training.cells;
     let genes = cells.n_genes();
     check(cells, "training")?;
@@ -46,12 +52,11 @@ pub fn train(config: &MlpConfig, training: &Training<'_>, cx: &Context) -> Resul
     let size = config.minibatch.min(cells.len());
     let shape = config.shape(genes);
     check_size(&shape)?;
-    let network = Network::<f32>::random(&shape, &mut cx.stream(INIT));
-    let path = Path::chosen();
-    let trainer = Trainer::new(&network, config.descent(), path);
+    let mut checkpoints = Checkpoints::new(config, config.checkpoint_seconds, (from.as_ref(), training), cx);
+    let network = from.unwrap_or_else(|| Network::random(&shape, &mut cx.stream(INIT)));
+    let trainer = Trainer::new(&network, config.descent(), Path::chosen());
     drop(network);
     let mut state = State { step: 0, trainer, best: None, best_loss: 1.0, history: vec![] };
-    let mut checkpoints = Checkpoints::new(config, config.checkpoint_seconds, training, cx);
     checkpoints.resume(&mut state);
     let mut draws = cx.stream(MINIBATCHES);
     (0..state.step).for_each(|_| drop(sample(&mut draws, cells.len(), size)));
@@ -198,7 +203,7 @@ mod tests {
         let (train_view, held_view) = (train_cells.to_view(), held.to_view());
         let mut training = testing::training(Cells::from_view(&train_view));
         training.validation = Some(Cells::from_view(&held_view));
-        train(config, &training, &context(seed)).unwrap()
+        train(config, None, &training, &context(seed)).unwrap()
     }
 
     #[test]
@@ -250,8 +255,69 @@ mod tests {
         let view = cells.to_view();
         let training = testing::training(Cells::from_view(&view));
         let config = MlpConfig { patience: Some(3), ..MlpConfig::default() };
-        let error = train(&config, &training, &context(1)).unwrap_err();
+        let error = train(&config, None, &training, &context(1)).unwrap_err();
         assert!(format!("{error:?}").contains("there are none"), "{error:?}");
+    }
+
+    /// The loss of these validation cells by a network.
+    fn loss(network: &Network<f32>, held: &OwnedCells) -> f64 {
+        let view = held.to_view();
+        let (cells, shape) = (Cells::from_view(&view), network.shape());
+        let mut one = Batch::new(&Sets::new(&cells), &[0], &shape);
+        let mut trainer = Trainer::new(network, MlpConfig::default().descent(), Path::chosen());
+        Validation::new(&cells, &shape).loss(&mut one, &mut trainer, &context(3)).unwrap()
+    }
+
+    #[test]
+    fn a_training_that_goes_on_begins_at_the_network_and_is_never_worse_on_the_validation_cells() {
+        let held = dependent_cells(30, 2);
+        for (rank, hidden) in [(None, vec![]), (Some(3), vec![]), (None, vec![5, 4])] {
+            let source = MlpConfig { steps: 60, rank, hidden, ..MlpConfig::default() };
+            let (network, _) = fit(&source, 3);
+            let on = |config: &MlpConfig| {
+                let (few, view) = (dependent_cells(40, 5), held.to_view());
+                let few = few.to_view();
+                let mut training = testing::training(Cells::from_view(&few));
+                training.validation = Some(Cells::from_view(&view));
+                train(config, Some(network.clone()), &training, &context(4)).unwrap()
+            };
+            // One step is a look at the network itself, and an update that nobody looks at.
+            let (same, history) = on(&MlpConfig { steps: 1, ..source.clone() });
+            assert_eq!((&same, history.len()), (&network, 1));
+            assert_eq!(history[0].validation, loss(&network, &held));
+            let wild = MlpConfig { steps: 50, learning_rate: 3.0, ..source.clone() };
+            assert!(loss(&on(&wild).0, &held) <= loss(&network, &held));
+            let (better, _) = on(&MlpConfig { steps: 200, learning_rate: 0.002, ..source });
+            assert!(better != network && loss(&better, &held) < loss(&network, &held));
+        }
+    }
+
+    #[test]
+    fn with_enough_cells_it_comes_to_what_a_training_from_scratch_does() {
+        let (far, _) = fit(&MlpConfig { steps: 300, ..MlpConfig::default() }, 9);
+        let (cells, held) = (dependent_cells(300, 1), dependent_cells(60, 2));
+        let (view, held_view) = (cells.to_view(), held.to_view());
+        let mut training = testing::training(Cells::from_view(&view));
+        training.validation = Some(Cells::from_view(&held_view));
+        let config = MlpConfig { steps: 1500, ..MlpConfig::default() };
+        let trained = |from| train(&config, from, &training, &context(1)).unwrap().0;
+        let (scratch, on) = (loss(&trained(None), &held), loss(&trained(Some(far.clone())), &held));
+        let before = loss(&far, &held);
+        assert!(scratch < 0.5 * before && on < scratch + 0.1 * (before - scratch), "{before} {scratch} {on}");
+    }
+
+    /// Cells of 8 genes, each of which is five times as high beside the gene after it.
+    fn dependent_cells(n: usize, seed: u64) -> OwnedCells {
+        let mut cells = OwnedCells::new((0..8).map(|j| format!("g{j}")).collect());
+        let random = random_cells(n, 8, seed);
+        let view = random.to_view();
+        let random = Cells::from_view(&view);
+        for i in 0..n {
+            let has = |j: usize| random.assemblage(i).contains(&(j as u32));
+            let level = |j: usize| f32::from(u8::from(has(j))) * if has((j + 1) % 8) { 5.0 } else { 1.0 };
+            cells.push(format!("c{i}"), &(0..8).map(level).collect::<Vec<f32>>());
+        }
+        cells
     }
 
     #[test]
@@ -281,25 +347,30 @@ mod tests {
                     checkpoint_seconds: 0.0,
                     ..MlpConfig::default()
                 };
-                let undisturbed = train(&config, &training, &context(3)).unwrap();
+                let undisturbed = train(&config, None, &training, &context(3)).unwrap();
                 let scratch =
                     || Setting { seed: 3, scratch: Some(folder.path().into()), ..Setting::default() };
                 let stopped =
-                    train(&config, &training, &Setting { cancel_at: Some(24), ..scratch() }.context());
+                    train(&config, None, &training, &Setting { cancel_at: Some(24), ..scratch() }.context());
                 assert_eq!(stopped.unwrap_err(), Error::Cancelled);
-                let mut checkpoints = Checkpoints::new(&config, 0.0, &training, &scratch().context());
+                let mut checkpoints = Checkpoints::new(&config, 0.0, (None, &training), &scratch().context());
                 let shape = config.shape(8);
                 let other = Network::<f32>::random(&shape, &mut context(4).stream(0));
                 let trainer = Trainer::new(&other, config.descent(), Path::chosen());
                 let mut state = State { step: 0, trainer, best: None, best_loss: 1.0, history: vec![] };
                 checkpoints.resume(&mut state);
                 assert_eq!((state.step, state.history.len()), (24, 24));
-                assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
+                assert_eq!(train(&config, None, &training, &scratch().context()).unwrap(), undisturbed);
+                let from = || Some(Network::<f32>::random(&config.shape(8), &mut context(4).stream(0)));
+                assert_eq!(
+                    train(&config, from(), &training, &scratch().context()).unwrap(),
+                    train(&config, from(), &training, &context(3)).unwrap()
+                );
                 // Another training does not go on from it, and what is damaged is left alone.
                 let other = MlpConfig { learning_rate: 0.02, ..config.clone() };
                 assert_eq!(
-                    train(&other, &training, &scratch().context()).unwrap(),
-                    train(&other, &training, &context(3)).unwrap()
+                    train(&other, None, &training, &scratch().context()).unwrap(),
+                    train(&other, None, &training, &context(3)).unwrap()
                 );
                 checkpoints.keep(&mut state, &context(3));
                 for file in std::fs::read_dir(folder.path()).unwrap() {
@@ -308,10 +379,10 @@ mod tests {
                     let mut flipped = bytes.clone();
                     flipped[bytes.len() / 2] ^= 4;
                     std::fs::write(&path, flipped).unwrap();
-                    assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
+                    assert_eq!(train(&config, None, &training, &scratch().context()).unwrap(), undisturbed);
                     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
                 }
-                assert_eq!(train(&config, &training, &scratch().context()).unwrap(), undisturbed);
+                assert_eq!(train(&config, None, &training, &scratch().context()).unwrap(), undisturbed);
             }
         }
     }
@@ -322,7 +393,7 @@ mod tests {
         cells.push("empty", &[0.0; 4]);
         let view = cells.to_view();
         let training = testing::training(Cells::from_view(&view));
-        let error = train(&MlpConfig::default(), &training, &context(1)).unwrap_err();
+        let error = train(&MlpConfig::default(), None, &training, &context(1)).unwrap_err();
         assert_eq!(error, Error::data("training cell empty expresses no gene"));
     }
 }

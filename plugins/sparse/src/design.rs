@@ -2,6 +2,7 @@
 //!
 //! A level is x = p·N: a gene's share times the number of genes, so that the mean level of a cell is 1.
 
+use crate::solver::Line;
 use lacuna_sdk::ndarray::Array2;
 use lacuna_sdk::prelude::*;
 
@@ -24,12 +25,15 @@ pub struct Features {
 pub struct Target {
     /// The cells that express the gene.
     pub cells: Vec<u32>,
-    /// (x − mean) / sd in these cells; empty where the gene keeps its mean.
+    /// (x − mean) / sd in these cells; empty where the gene keeps its mean. Or what a source leaves over of x, / sd; empty
+    /// where the gene keeps the source's line.
     pub y: Vec<f64>,
     /// The mean level.
     pub mean: f64,
-    /// The standard deviation of the level.
+    /// The standard deviation of the level; of what a source leaves over the root of the mean square.
     pub sd: f64,
+    /// The line to depart from.
+    pub source: Option<Line>,
 }
 
 /// The levels of all cells of some sets, one set after the other, cell by cell.
@@ -54,6 +58,11 @@ impl Levels {
 
     /// Each gene as something to be regressed.
     pub fn targets(&self) -> Vec<Target> {
+        self.by_gene().into_iter().map(|(cells, values)| Target::new(cells, values)).collect()
+    }
+
+    /// Of each gene the cells that express it, and its level in them.
+    fn by_gene(&self) -> Vec<(Vec<u32>, Vec<f64>)> {
         let mut by_gene = vec![(vec![], vec![]); self.genes];
         for (cell, levels) in self.cells.iter().enumerate() {
             for &(gene, x) in levels {
@@ -62,7 +71,14 @@ impl Levels {
                 values.push(x.into());
             }
         }
-        by_gene.into_iter().map(|(cells, values)| Target::new(cells, values)).collect()
+        by_gene
+    }
+
+    /// What these lines, one for each gene, leave over of the levels, as something to be regressed.
+    pub fn departures(&self, lines: Vec<Line>) -> Vec<Target> {
+        let z = self.assemblages();
+        let genes = self.by_gene().into_iter().zip(lines);
+        genes.map(|((cells, values), line)| Target::departing(cells, &values, line, &z)).collect()
     }
 
     /// The assemblage z of each cell: genes × cells.
@@ -87,10 +103,22 @@ impl Target {
         let sd = (values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n).sqrt();
         let regressed = cells.len() >= FEW && sd > CONSTANT * mean;
         let y = values.into_iter().filter(|_| regressed).map(|x| (x - mean) / sd).collect();
-        Self { cells, y, mean, sd }
+        Self { cells, y, mean, sd, source: None }
     }
 
-    /// Whether the gene is regressed: it varies, and enough cells express it.
+    /// What a line on the assemblages, genes × cells, leaves over of these levels.
+    fn departing(cells: Vec<u32>, values: &[f64], line: Line, z: &Array2<f32>) -> Self {
+        let n = values.len().max(1) as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let level = |&cell: &u32| line.level(|i| z[[i as usize, cell as usize]].into());
+        let left: Vec<f64> = cells.iter().zip(values).map(|(cell, x)| x - level(cell)).collect();
+        let sd = (left.iter().map(|r| r * r).sum::<f64>() / n).sqrt();
+        let regressed = cells.len() >= FEW && sd > CONSTANT * mean;
+        let y = left.into_iter().filter(|_| regressed).map(|r| r / sd).collect();
+        Self { cells, y, mean, sd, source: Some(line) }
+    }
+
+    /// Whether the gene is regressed: it varies, or departs from its source, and enough cells express it.
     pub fn is_regressed(&self) -> bool {
         !self.y.is_empty()
     }

@@ -62,7 +62,8 @@ fn without(cells: &Cells<'_>, list: &KnockoutList) -> OwnedCells {
     without
 }
 
-fn as_they_are(n: usize) -> KnockoutList {
+/// Each of so many cells as it is.
+pub fn as_they_are(n: usize) -> KnockoutList {
     let mut list = KnockoutList::new();
     (0..n).for_each(|cell| list.push(cell, &[]));
     list

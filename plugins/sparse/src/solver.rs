@@ -11,13 +11,15 @@
 //! by coordinate descent over a working set of features (Huber's loss has a curvature of at most 1, so that
 //! each step goes down), which grows by those whose gradient is beyond the penalty: of many features nearly
 //! all never enter it. These gradients are products of matrices, for a block of genes at once. The conditions
-//! of the optimum hold to [`TOLERANCE`] of the penalty. On the way from strong penalties to weak ones each solution is
+//! of the optimum hold to [`TOLERANCE`] of the penalty. Where a gene has a source, a line that was fitted to other cells, y is
+//! what that one leaves over, and b stands under the penalty too: under a strong one nothing departs from it. On the way from strong penalties to weak ones each solution is
 //! where the next starts.
 
 use crate::design::{Features, Target};
 use lacuna_sdk::ndarray::linalg::general_mat_mul;
 use lacuna_sdk::ndarray::{Array2, ArrayView1, ShapeBuilder};
 use lacuna_sdk::{prelude::*, tracing};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Genes whose gradients are one product of matrices, at most and at least: the more, the faster it is, as long as
@@ -58,6 +60,21 @@ pub struct Line {
     pub intercept: f64,
     /// Ascending features, none of weight 0.
     pub weights: Vec<(u32, f64)>,
+}
+
+impl Line {
+    /// The level of a cell with these features.
+    pub fn level(&self, feature: impl Fn(u32) -> f64) -> f64 {
+        self.intercept + self.weights.iter().map(|&(i, weight)| weight * feature(i)).sum::<f64>()
+    }
+
+    /// The sum of two lines.
+    fn plus(self, other: &Self) -> Self {
+        let mut weights: BTreeMap<u32, f64> = self.weights.into_iter().collect();
+        other.weights.iter().for_each(|&(i, weight)| *weights.entry(i).or_default() += weight);
+        let weights = weights.into_iter().filter(|(_, weight)| *weight != 0.0).collect();
+        Self { intercept: self.intercept + other.intercept, weights }
+    }
 }
 
 /// Where a regression goes on from: the solution for another penalty.
@@ -176,6 +193,8 @@ struct Fit<'a> {
     /// The working set, in the order in which features came in.
     columns: Vec<Column>,
     intercept: f64,
+    /// By what the penalty of the intercept is multiplied; without a source it has none.
+    factor: Option<f64>,
     /// y − b − Σ x β in the cells that express the gene.
     residuals: Vec<f32>,
 }
@@ -202,7 +221,8 @@ impl<'a> Fit<'a> {
         };
         let columns = start.weights.iter().filter_map(column).collect();
         let residuals = vec![0.0; target.y.len()];
-        Self { gene, target, columns, intercept: start.intercept, residuals }
+        let factor = target.source.is_some().then_some(1.0);
+        Self { gene, target, columns, intercept: start.intercept, factor, residuals }
     }
 
     /// Where another penalty goes on from.
@@ -215,9 +235,9 @@ impl<'a> Fit<'a> {
     }
 
     fn reweight(&mut self, softness: f64) {
-        self.columns
-            .iter_mut()
-            .for_each(|column| column.factor = softness / (column.weight.abs() + softness));
+        let factor = |weight: f64| softness / (weight.abs() + softness);
+        self.columns.iter_mut().for_each(|column| column.factor = factor(column.weight));
+        self.factor = self.factor.map(|_| factor(self.intercept));
     }
 
     /// Coordinate descent over the working set; false if it has not settled.
@@ -250,7 +270,11 @@ impl<'a> Fit<'a> {
     fn sweep(&mut self, penalty: f64, delta: f64, all: bool) -> f64 {
         let n = self.residuals.len().max(1) as f64;
         let delta = delta as f32;
-        let shift = self.residuals.iter().map(|r| f64::from(r.clamp(-delta, delta))).sum::<f64>() / n;
+        let pull = self.residuals.iter().map(|r| f64::from(r.clamp(-delta, delta))).sum::<f64>() / n;
+        let shift = match self.factor {
+            Some(factor) => shrink(self.intercept + pull, penalty * factor) - self.intercept,
+            None => pull,
+        };
         self.residuals.iter_mut().for_each(|r| *r -= shift as f32);
         self.intercept += f64::from(shift as f32);
         let mut largest = shift.abs();
@@ -267,11 +291,14 @@ impl<'a> Fit<'a> {
         largest
     }
 
-    /// The clamped residual of each cell over the number of cells: features times it are the gradient.
+    /// The clamped residual of each cell over the number of cells: features times it are the gradient. Their sum is 0, as it is
+    /// at a free intercept, so that features that are not centred over these cells give the same.
     fn write_pull(&self, delta: f64, mut write: impl FnMut(usize, f64)) {
         let n = self.residuals.len().max(1) as f64;
+        let pull = |r: &f32| f64::from(*r).clamp(-delta, delta);
+        let mean = self.factor.map_or(0.0, |_| self.residuals.iter().map(pull).sum::<f64>() / n);
         let cells = self.target.cells.iter().zip(&self.residuals);
-        cells.for_each(|(&cell, &r)| write(cell as usize, f64::from(r).clamp(-delta, delta) / n));
+        cells.for_each(|(&cell, r)| write(cell as usize, (pull(r) - mean) / n));
     }
 
     /// Takes in the features whose gradient is beyond the penalty, the strongest first; false if there are
@@ -300,9 +327,9 @@ impl<'a> Fit<'a> {
 
     /// In the units of levels and raw features.
     fn line(&self, features: &Features) -> Line {
-        let Target { mean, sd, .. } = self.target;
+        let Target { mean, sd, source, .. } = self.target;
         if !self.target.is_regressed() {
-            return Line { intercept: *mean, weights: vec![] };
+            return source.clone().unwrap_or(Line { intercept: *mean, weights: vec![] });
         }
         let mut intercept = self.intercept;
         let mut weights = vec![];
@@ -312,7 +339,10 @@ impl<'a> Fit<'a> {
             weights.push((i as u32, column.weight * scale * sd));
         }
         weights.sort_by_key(|weight| weight.0);
-        Line { intercept: mean + sd * intercept, weights }
+        match source {
+            Some(source) => Line { intercept: sd * intercept, weights }.plus(source),
+            None => Line { intercept: mean + sd * intercept, weights },
+        }
     }
 }
 
@@ -493,6 +523,58 @@ mod tests {
             let (_, found) = standardised(&second[gene], &features, &targets[gene]);
             for (found, expected) in found.iter().zip(&expected) {
                 assert!((found - expected).abs() < 1e-2, "gene {gene}: {found}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_departure_is_the_optimum_of_what_the_source_leaves_over_with_its_intercept_under_the_penalty() {
+        let levels = levels(70, 10, 5);
+        let features = features(&levels, None);
+        let source = |gene: usize| Line { intercept: 0.9, weights: vec![((gene as u32 + 1) % 10, 0.4)] };
+        let targets = levels.departures((0..10).map(source).collect());
+        for penalty in [0.01, 0.05, 0.2] {
+            let regression = Regression {
+                features: &features,
+                targets: &targets,
+                delta: 0.7,
+                reweight: 0,
+                softness: 0.05,
+            };
+            let genes: Vec<usize> = (0..10).collect();
+            let lines = regression.solve(&genes, penalty, &testing::context(1)).unwrap();
+            for gene in (0..10).filter(|&gene| targets[gene].is_regressed()) {
+                let (target, source) = (&targets[gene], source(gene));
+                let mut beta = vec![0.0; 10];
+                lines[gene].weights.iter().for_each(|&(i, w)| beta[i as usize] += w);
+                source.weights.iter().for_each(|&(i, w)| beta[i as usize] -= w);
+                beta.iter_mut().for_each(|w| *w /= target.sd);
+                // Features as the solver has them: centred over the cells that express the gene.
+                let mut plain = plain(&features, target, gene, 0.7);
+                let n = plain.x.len() as f64;
+                for i in 0..10 {
+                    let mean = plain.x.iter().map(|x| x[i]).sum::<f64>() / n;
+                    plain.x.iter_mut().for_each(|x| x[i] -= mean);
+                }
+                let z = |i: u32, c: u32| {
+                    f64::from(features.values[[i as usize, c as usize]]) + features.centre[i as usize]
+                };
+                // The departure at the mean cell is the penalised intercept.
+                let mean_of =
+                    |line: &Line| target.cells.iter().map(|&c| line.level(|i| z(i, c))).sum::<f64>() / n;
+                let b = (mean_of(&lines[gene]) - mean_of(&source)) / target.sd;
+                let left =
+                    |&c: &u32| levels.cells[c as usize].iter().find(|l| l.0 as usize == gene).unwrap().1;
+                for (y, c) in target.y.iter().zip(&target.cells) {
+                    assert!((y * target.sd - (f64::from(left(c)) - source.level(|i| z(i, *c)))).abs() < 1e-5);
+                }
+                let (shift, gradient) = plain.downhill(b, &beta);
+                let near = |g: f64, weight: f64| match weight.abs() < 1e-9 {
+                    true => (g.abs() - penalty).max(0.0) < 3.0 * TOLERANCE * penalty,
+                    false => (g - penalty * weight.signum()).abs() < 3.0 * TOLERANCE * penalty,
+                };
+                assert!(near(shift, b), "gene {gene}, {penalty}: {shift} at {b}");
+                assert!(gradient.iter().zip(&beta).all(|(g, w)| near(*g, *w)), "gene {gene}, {penalty}");
             }
         }
     }

@@ -12,6 +12,11 @@ use lacuna_sdk::{prelude::*, tracing};
 const PENALTIES: [f64; 7] = [0.16, 0.08, 0.04, 0.02, 0.01, 0.005, 0.0025];
 /// The penalty where there are no validation cells: best on the reference's synthetic cells.
 const PENALTY: f64 = 0.02;
+/// What the penalty of a departure from a source is chosen from. The first leaves nothing of it: neither a feature nor a
+/// standardised residual is above 1 in the mean.
+const OF_DEPARTURES: [f64; 8] = [1.0, 0.16, 0.08, 0.04, 0.02, 0.01, 0.005, 0.0025];
+/// The penalty of a departure where there are no validation cells: such cells are few.
+const OF_A_DEPARTURE: f64 = 0.08;
 /// The e of reweighting: weights much larger than it, in standard deviations of the gene, are hardly
 /// penalised.
 const SOFTNESS: f64 = 0.05;
@@ -20,7 +25,8 @@ config! {
     /// Parameters of `sparse`.
     pub struct SparseConfig {
         /// The L1 penalty λ. Left out: of 0.16, 0.08, …, 0.0025, the one after which the error of the validation
-        /// cells rises; 0.02 where there are none.
+        /// cells rises; 0.02 where there are none. With `from` it is the penalty of the departure from that model: the best of
+        /// 1 and these, or 0.08.
         #[range(above(0.0))]
         penalty: Option<f64> = None,
         /// How far Huber's loss is a square, in standard deviations of the gene: residuals beyond pull no
@@ -52,40 +58,61 @@ impl Component for Sparse {
 impl Model for Sparse {
     type Fitted = Lines;
     const INFO: ModelInfo = ModelInfo {
+        refines: true,
         source: "Huber 1964; lasso, Tibshirani 1996; reweighted, Candes, Wakin & Boyd 2008",
         ..ModelInfo::PROFILES
     };
 
     fn fit(&self, training: &Training<'_>, cx: &Context) -> Result<Lines> {
-        let plan = Plan::of(training)?;
-        let penalty = self.penalty(&plan, cx)?;
-        let every: Vec<usize> = (0..plan.genes.len()).collect();
-        let solve = |regression: &Regression<'_>| regression.solve(&every, penalty, cx);
-        let lines = self.regression(&Levels::of(&plan.sets(self.0.refit)), solve)?;
-        let fitted = Lines::new(plan.genes, penalty, &lines);
-        tracing::info!(penalty, "{:.1} weights a gene", fitted.weights.len() as f64 / every.len() as f64);
-        Ok(fitted)
+        self.learned(None, training, cx)
+    }
+
+    fn refine(&self, from: Lines, training: &Training<'_>, cx: &Context) -> Result<Lines> {
+        from.genes.check(&training.cells)?;
+        self.learned(Some(&from), training, cx)
     }
 }
 
 impl Sparse {
-    fn regression<T>(&self, levels: &Levels, solve: impl FnOnce(&Regression<'_>) -> T) -> T {
+    /// The regression, or that of what a source leaves over.
+    fn learned(&self, from: Option<&Lines>, training: &Training<'_>, cx: &Context) -> Result<Lines> {
+        let plan = Plan::of(training)?;
+        let penalty = self.penalty(from, &plan, cx)?;
+        let every: Vec<usize> = (0..plan.genes.len()).collect();
+        let solve = |regression: &Regression<'_>| regression.solve(&every, penalty, cx);
+        let lines = self.regression(from, &Levels::of(&plan.sets(self.0.refit)), solve)?;
+        let fitted = Lines::new(plan.genes, penalty, &lines);
+        tracing::info!(penalty, "{:.1} weights a gene", fitted.weights.len() as f64 / every.len() as f64);
+        Ok(fitted)
+    }
+
+    fn regression<T>(
+        &self,
+        from: Option<&Lines>,
+        levels: &Levels,
+        solve: impl FnOnce(&Regression<'_>) -> T,
+    ) -> T {
         // Not scaled: a gene that nearly all cells express, or nearly none, has little to tell.
         let features = Features::new(levels.assemblages(), None);
-        let (targets, SparseConfig { delta, reweight, .. }) = (levels.targets(), &self.0);
+        let targets = from.map_or_else(|| levels.targets(), |from| levels.departures(from.lines()));
+        let SparseConfig { delta, reweight, .. } = &self.0;
         let (delta, reweight) = (*delta, *reweight);
         solve(&Regression { features: &features, targets: &targets, delta, reweight, softness: SOFTNESS })
     }
 
     /// The penalty that is given, or that the validation cells choose.
-    fn penalty(&self, plan: &Plan<'_, '_>, cx: &Context) -> Result<f64> {
+    fn penalty(&self, from: Option<&Lines>, plan: &Plan<'_, '_>, cx: &Context) -> Result<f64> {
         let (given, Some(validation)) = (self.0.penalty, plan.validation) else {
-            return Ok(self.0.penalty.unwrap_or(PENALTY));
+            let usual = if from.is_some() { OF_A_DEPARTURE } else { PENALTY };
+            return Ok(self.0.penalty.unwrap_or(usual));
         };
         let levels = Levels::of(&[validation]);
         let held_out = HeldOut { features: levels.assemblages(), levels };
-        let choose = |regression: &Regression<'_>| held_out.penalty(regression, &PENALTIES, cx);
-        given.map_or_else(|| self.regression(&Levels::of(&[plan.train]), choose), Ok)
+        let choose = |regression: &Regression<'_>| match from {
+            Some(_) => held_out.penalty_of_a_departure(regression, &OF_DEPARTURES, cx),
+            None => held_out.penalty(regression, &PENALTIES, cx),
+        };
+        given.map_or_else(|| self.regression(from, &Levels::of(&[plan.train]), choose), Ok)
     }
 }
 
@@ -104,6 +131,14 @@ impl Lines {
         let columns: Vec<Vec<(u32, f32)>> = lines.iter().map(narrow).collect();
         let weights = Weights::from_columns(genes.len(), &columns);
         Self { genes, penalty, intercepts: lines.iter().map(|line| line.intercept as f32).collect(), weights }
+    }
+
+    /// The line of each gene.
+    fn lines(&self) -> Vec<Line> {
+        let wide =
+            |column: Vec<(u32, f32)>| column.into_iter().map(|(i, weight)| (i, weight.into())).collect();
+        let lines = self.intercepts.iter().zip(self.weights.columns());
+        lines.map(|(&a, column)| Line { intercept: a.into(), weights: wide(column) }).collect()
     }
 
     /// f of the cell before any knockout, for all genes.
@@ -206,6 +241,74 @@ mod tests {
         let fixed = SparseConfig { penalty: Some(0.03), refit: false, ..SparseConfig::default() };
         let alone = fit(&Sparse(fixed.clone()), &train).unwrap();
         assert_eq!(chosen(&train, &held_out, fixed).save().unwrap(), alone.save().unwrap());
+    }
+
+    /// Regulated cells in which gene 3 has three times its level beside gene 12.
+    fn other_cells(n: usize, noise: f64, seed: u64) -> OwnedCells {
+        let usual = regulated_cells(n, noise, seed);
+        let view = usual.to_view();
+        let usual = Cells::from_view(&view);
+        let mut cells = OwnedCells::new(usual.gene_names());
+        for cell in 0..n {
+            let mut row = vec![0.0; 25];
+            let values = usual.assemblage(cell).iter().zip(usual.values(cell));
+            values.for_each(|(&gene, &value)| row[gene as usize] = value);
+            row[3] *= if row[12] > 0.0 { 3.0 } else { 1.0 };
+            cells.push(format!("c{cell}"), &row);
+        }
+        cells
+    }
+
+    /// The mean dissimilarity of these cells' profiles.
+    fn error(fitted: &Lines, cells: &OwnedCells) -> f64 {
+        let view = cells.to_view();
+        let observed = Cells::from_view(&view);
+        let list = crate::fixtures::as_they_are(observed.len());
+        let mut truth = vec![0.0; 25];
+        let of_cell = |(cell, row): (usize, Vec<f32>)| {
+            observed.write_profile(cell, &mut truth);
+            row.iter().zip(&truth).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / 2.0
+        };
+        let rows = ask(fitted, cells, &list).unwrap();
+        rows.into_iter().enumerate().map(of_cell).sum::<f64>() / observed.len() as f64
+    }
+
+    #[test]
+    fn under_a_strong_penalty_nothing_departs_from_the_source() {
+        let source = fit(&Sparse(SparseConfig::default()), &regulated_cells(100, 0.5, 1)).unwrap();
+        let strong = Sparse(SparseConfig { penalty: Some(1.0), ..SparseConfig::default() });
+        let other = other_cells(60, 0.5, 2);
+        let same =
+            testing::refine(&strong, Lines::load(&source.save().unwrap()).unwrap(), &other, None).unwrap();
+        assert_eq!((&same.intercepts, &same.weights), (&source.intercepts, &source.weights));
+        // Genes that too few cells express keep the source's line too.
+        let few =
+            testing::refine(&Sparse(SparseConfig::default()), source, &other_cells(7, 0.5, 2), None).unwrap();
+        assert_eq!((few.intercepts, few.weights), (same.intercepts, same.weights));
+    }
+
+    #[test]
+    fn a_departure_needs_few_cells_and_many_lead_to_the_fit_from_scratch() {
+        let source = || fit(&Sparse(SparseConfig::default()), &regulated_cells(400, 0.3, 1)).unwrap();
+        let fresh = other_cells(200, 0.3, 7);
+        let of = |n, held_out| {
+            let (cells, held_out) = (other_cells(n, 0.3, 5), other_cells(held_out, 0.3, 6));
+            let model = Sparse(SparseConfig::default());
+            let refined = testing::refine(&model, source(), &cells, Some(&held_out)).unwrap();
+            (error(&refined, &fresh), error(&chosen(&cells, &held_out, SparseConfig::default()), &fresh))
+        };
+        let ((few, few_alone), (many, many_alone)) = (of(28, 12), of(560, 240));
+        let before = error(&source(), &fresh);
+        assert!(few < 0.9 * before && few < 0.8 * few_alone, "{before}: {few}, alone {few_alone}");
+        assert!((many - many_alone).abs() < 0.02 * many_alone, "{many}, alone {many_alone}");
+    }
+
+    #[test]
+    fn a_source_of_other_genes_is_an_error() {
+        let source = fit(&Sparse(SparseConfig::default()), &cells(&[&[1.0, 2.0]])).unwrap();
+        let refined = testing::refine(&Sparse(SparseConfig::default()), source, &cells(&[&[1.0; 3]]), None);
+        let expected = Error::data("expected cells with the 2 genes of the fit, found 3 genes");
+        assert_eq!(refined.err(), Some(expected));
     }
 
     #[test]

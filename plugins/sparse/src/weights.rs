@@ -29,6 +29,15 @@ impl Weights {
         Self::from_rows(by_row.into_iter())
     }
 
+    /// Its columns, rows ascending; it is square.
+    pub fn columns(&self) -> Vec<Vec<(u32, f32)>> {
+        let mut columns = vec![vec![]; self.ends.len()];
+        for i in 0..self.ends.len() {
+            self.row(i).iter().for_each(|&(j, weight)| columns[j as usize].push((i as u32, weight)));
+        }
+        columns
+    }
+
     pub fn row(&self, i: usize) -> &[(u32, f32)] {
         let start = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.entries[start..self.ends[i]]

@@ -1,12 +1,12 @@
 //! The four kinds of components, as the host calls them.
 
 use crate::{
-    Answer, ArrowPair, CellsView, ComparisonRef, HostRef, KnockoutsBuf, PResult, ProposalRef, QueryRef,
-    ScreenRef, TrainingRef,
+    Answer, ArrowPair, CellsView, ComparisonRef, ErrorKind, HostRef, KnockoutsBuf, PResult, PluginError,
+    ProposalRef, QueryRef, ScreenRef, TrainingRef,
 };
 use abi_stable::{
     StableAbi, sabi_trait,
-    std_types::{RBox, ROption, RSlice, RSliceMut, RString, RVec},
+    std_types::{RBox, RErr, ROption, RSlice, RSliceMut, RString, RVec},
 };
 
 /// Declares a trait object type; with `--cfg lacuna_abi_appended` it has one more method at its end.
@@ -75,7 +75,19 @@ pub trait ModelApi: Send + Sync {
     /// Loads a fitted model from the bytes it was saved as.
     #[sabi(last_prefix_field)]
     fn load(&self, host: HostRef, bytes: RSlice<'_, u8>) -> PResult<FittedBox>;
+    /// Fits to the training cells, going on from a fitted model, from the bytes it was saved as. From border 1.1 on.
+    fn refine(
+        &self,
+        _host: HostRef,
+        _training: TrainingRef<'_>,
+        _bytes: RSlice<'_, u8>,
+    ) -> PResult<FittedBox> {
+        RErr(PluginError::new(ErrorKind::FAILED, DOES_NOT_REFINE))
+    }
 }
+/// What a model says that does not go on from a fitted one.
+pub const DOES_NOT_REFINE: &str = "it does not go on from a fitted model";
+
 /// Owned [`ModelApi`].
 pub type ModelBox = ModelApi_TO<'static, RBox<()>>;
 

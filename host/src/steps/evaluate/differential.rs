@@ -90,11 +90,11 @@ pub struct Value {
 /// Each gene's values, as shares of these libraries.
 pub fn by_gene(cells: &Cells, library: &[f64]) -> Vec<Vec<Value>> {
     let mut genes = vec![vec![]; cells.n_genes()];
-    for cell in 0..cells.len() {
+    for (cell, &library) in library.iter().enumerate() {
         let (columns, values) = cells.x.row(cell);
-        let scale = (library[cell] / 1e4) as f32;
+        let scale = (library / 1e4) as f32;
         for (&gene, &value) in columns.iter().zip(values).filter(|(_, value)| **value > 0.0) {
-            let share = f64::from(value) / library[cell];
+            let share = f64::from(value) / library;
             genes[gene as usize].push(Value {
                 cell: cell as u32,
                 share,

@@ -1,6 +1,7 @@
 //! Predicted against observed profiles of cells that the models have not seen.
 
 use super::scores::{Blocks, Contender, Over, ScoreRow, plain_row, score, score_pair};
+use super::unlike::Unlike;
 use super::{Evaluate, Judge, by_training, name_of, single};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::Services;
@@ -8,23 +9,29 @@ use crate::run::StepCx;
 use crate::steps::FittedModel;
 use anyhow::Result;
 use rayon::prelude::*;
-use serde_json::{Value as Json, json};
 
 const CELLS_AT_ONCE: usize = 64;
 
-/// Scores of all models and baselines, flattened, cell by cell and gene by gene.
-pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<(Vec<ScoreRow>, Json)> {
+/// Scores of all models and baselines, flattened, cell by cell and gene by gene; and how many cells are unlike those that
+/// each model was trained on.
+pub fn scores(
+    evaluate: &Evaluate,
+    judges: &[Judge],
+    cx: &StepCx<'_>,
+) -> Result<(Vec<ScoreRow>, Vec<Unlike>)> {
     let cells = cx.run().cells(single(cx, "cells")?)?;
     crate::steps::warn_of_perturbed(&crate::data::CellSet::Held(cells.clone()), "predicted", &cx.services);
     let data = name_of(single(cx, "cells")?, cx);
     let groups = by_training(cx.chosen("models"), cx)?;
-    let (mut rows, all_models) = (vec![], cx.chosen("models").len());
+    let (mut rows, mut unlike, all_models) = (vec![], vec![], cx.chosen("models").len());
     for peers in &groups {
         let (models, fitted) = (&peers.models, peers.fitted(cx)?);
         let aligned = fitted[0].align_held(cells.clone(), &cx.services)?;
         let mut contenders = vec![];
         for (chosen, model) in models.iter().zip(&fitted) {
-            contenders.push(contender(name_of(chosen, cx), false, model, &aligned, &cx.services)?);
+            let name = name_of(chosen, cx);
+            unlike.extend(Unlike::of(&name, model, &aligned)?);
+            contenders.push(contender(name, false, model, &aligned, &cx.services)?);
         }
         // Beside them stand the baselines that learned from the same cells.
         let whose = peers.suffix(&groups, &contenders[0].name);
@@ -45,7 +52,7 @@ pub fn scores(evaluate: &Evaluate, judges: &[Judge], cx: &StepCx<'_>) -> Result<
             }
         }
     }
-    Ok((rows, json!([])))
+    Ok((rows, unlike))
 }
 
 /// A model with the profiles that it predicts of cells as they are.

@@ -1,5 +1,6 @@
 //! The refits of a model: fitted with it, kept in its folder, and opened one at a time by what asks for them.
 
+use super::source::Source;
 use super::variation::{Variation, has_thresholds, replicates};
 use super::{FittedModel, Lessons};
 use crate::data::Cells;
@@ -32,6 +33,11 @@ impl Repeats {
     pub fn read(keys: &mut Keys<'_>) -> Self {
         let ensemble = keys.count("ensemble", 1).map_or(1, |n| n.min(MOST) as u32);
         Self { ensemble, uncertainty: Uncertainty::read(keys) }
+    }
+
+    /// Whether there are refits that say how far the model is to be trusted.
+    pub fn tell_uncertainty(&self) -> bool {
+        self.uncertainty.halves + self.uncertainty.null > 0
     }
 
     /// What decides them.
@@ -78,10 +84,6 @@ impl Uncertainty {
             }
         }
     }
-
-    fn is_asked(&self) -> bool {
-        self.halves + self.null > 0
-    }
 }
 
 /// The refits of a fitted model, in their files.
@@ -107,28 +109,24 @@ impl Refits {
 
     /// Those that are there.
     pub fn variations(&self) -> Vec<Variation> {
-        self.all().into_iter().filter(|v| self.file(&self.dir, *v).exists()).collect()
+        self.all().into_iter().filter(|v| file_of(&self.dir, *v).exists()).collect()
     }
 
     fn all(&self) -> Vec<Variation> {
         let seeds = (1..self.repeats.ensemble).map(Variation::Seed);
         let halves = (0..self.repeats.uncertainty.halves).map(Variation::Half);
         let null = (0..self.repeats.uncertainty.null).map(Variation::Null);
-        let threshold = self.repeats.uncertainty.is_asked().then_some(Variation::Threshold);
+        let threshold = self.repeats.tell_uncertainty().then_some(Variation::Threshold);
         seeds.chain(halves).chain(null).chain(threshold).collect()
-    }
-
-    fn file(&self, dir: &Path, variation: Variation) -> PathBuf {
-        dir.join(format!("{}.safetensors", variation.name()))
     }
 
     /// Whether there are such that say how far the model is to be trusted.
     pub fn tell_uncertainty(&self) -> bool {
-        self.repeats.uncertainty.is_asked()
+        self.repeats.tell_uncertainty()
     }
 
     /// Fits all that an earlier run did not; says for the headline what there is.
-    pub fn fit(&self, lessons: &Lessons, cx: &StepCx<'_>) -> Result<String> {
+    pub fn fit(&self, lessons: &Lessons, source: Option<&Source>, cx: &StepCx<'_>) -> Result<String> {
         let (train, held) = (&lessons.train.cells, lessons.held.as_ref().map(|held| &*held.cells));
         let dir = cx.path(FOLDER);
         let of_counts = has_thresholds(train);
@@ -142,9 +140,9 @@ impl Refits {
         for (done, &variation) in all.iter().enumerate() {
             cx.check()?;
             cx.services.progress(done as u64, all.len() as u64, "refits");
-            let file = self.file(&dir, variation);
+            let file = file_of(&dir, variation);
             if !file.exists() {
-                let fitted = self.refit(variation, train, held, &cx.services);
+                let fitted = self.refit(variation, (train, held), source, &cx.services);
                 let (fitted, host) = fitted.with_context(|| format!("refit {}", variation.name()))?;
                 write_atomically(&file, fitted.save(&host)?.as_slice())?;
             }
@@ -158,8 +156,8 @@ impl Refits {
     fn refit(
         &self,
         variation: Variation,
-        train: &Cells,
-        held: Option<&Cells>,
+        (train, held): (&Cells, Option<&Cells>),
+        source: Option<&Source>,
         host: &Services,
     ) -> Result<(Fitted, Services)> {
         let name = variation.name();
@@ -168,7 +166,8 @@ impl Refits {
         let held = held.map(|held| variation.of(held, replicate, (host.seed(), "validation")).map(Arc::new));
         let host = host.of_refit(step_seed(host.seed(), &name), &name);
         let lessons = Lessons::of(&self.call, (train, held.transpose()?), &host)?;
-        Ok((lessons.learn(&self.call, &host)?, host))
+        let from = source.map(|source| source.of_refit(variation)).transpose()?;
+        Ok((lessons.learn(&self.call, from.as_deref(), &host)?, host))
     }
 
     /// One replicate says nothing of others.
@@ -204,8 +203,13 @@ impl Refits {
     }
 
     fn load(&self, dir: &Path, variation: Variation, host: &Services) -> Result<Fitted> {
-        let file = self.file(dir, variation);
+        let file = file_of(dir, variation);
         let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         self.call.plugin.model(&self.call.component, &self.call.params_json(), host)?.load(host, &bytes)
     }
+}
+
+/// The file of a refit in a folder of them.
+pub fn file_of(dir: &Path, variation: Variation) -> PathBuf {
+    dir.join(format!("{}.safetensors", variation.name()))
 }

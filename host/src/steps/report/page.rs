@@ -307,7 +307,33 @@ impl Page {
             self.add("</div>");
         }
         self.add("</div>");
+        self.unlike(list(&summary["unlike"]));
         self.points(summary, rows);
+    }
+
+    /// How many of the predicted cells are unlike those that each model was trained on.
+    fn unlike(&mut self, models: &[Json]) {
+        if models.is_empty() {
+            return;
+        }
+        self.add(
+            "<table><thead><tr><th>model</th><th>cells</th><th>unlike its training cells</th></tr></thead><tbody>",
+        );
+        for of in models {
+            let (share, limit) = (of["unlike"].as_f64(), of["limit"].as_f64());
+            let many = if share > limit { ": it extrapolates" } else { "" };
+            let _ = write!(
+                self.html,
+                "<tr><td><code>{}</code></td><td>{}</td><td>{}{many}</td></tr>",
+                escape(of["model"].as_str().unwrap_or_default()),
+                of["cells"],
+                percent(&of["unlike"]),
+            );
+        }
+        self.add(
+            "</tbody></table><p class=\"note\">Unlike are cells that express more or fewer genes than nearly all training cells, \
+             or rarer ones among as many: 1 % of the training cells are.</p>",
+        );
     }
 
     fn points(&mut self, summary: &Json, rows: &[Json]) {
