@@ -1,7 +1,8 @@
 """Compares differential.parquet with the tables that came with the data, or with scanpy.
 
-The tables print 5 digits of numbers of 32 bits: there rounding ties shares, or parts them, which moves z by up to 5e-4 for
-genes that most cells express. All else agrees to the printed digits. scanpy is given shares without that.
+The tables print 5 digits of numbers of 32 bits. All agree to these but tests of genes that most cells express, whose ranks
+depend on the last bit of logarithms of 32 bits: of these the table has numpy's, and ours are the nearest ones, which is shown
+by the same test of either.
 """
 
 import sys
@@ -10,10 +11,37 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, rankdata
 
 run, cells = Path(sys.argv[1]), Path(sys.argv[2])
 found = pd.read_parquet(run / "steps/scores/differential.parquet")
+
+
+def scale(data):
+    """Counts per 10,000 in numbers of 32 bits, as scanpy makes them."""
+    counts = data.X.toarray().astype(np.float32)
+    return counts / (counts.sum(axis=1, dtype=np.float64, keepdims=True) / 1e4).astype(np.float32)
+
+
+def nearest_log(scaled):
+    """log1p, rounded to the nearest number of 32 bits."""
+    return np.log1p(scaled.astype(np.float64)).astype(np.float32)
+
+
+def wilcoxon(values, data):
+    """z of each gene between the perturbed cells and the controls, ties corrected."""
+    perturbed = (data.obs["perturbation"] != "control").to_numpy()
+    n, few = len(perturbed), perturbed.sum()
+    ranks = rankdata(values, axis=0)
+    ties = np.array([(c**3 - c).sum() for c in (np.unique(v, return_counts=True)[1].astype(float) for v in values.T)])
+    spread = np.sqrt(few * (n - few) * (n + 1) / 12 * (1 - ties / (float(n) ** 3 - n)))
+    return pd.Series((ranks[perturbed].sum(axis=0) - few * (n + 1) / 2) / np.where(spread > 0, spread, 1), data.var_names)
+
+
+def digits(printed, found):
+    """Whether numbers agree to half a unit of the fifth digit, in numbers of 32 bits."""
+    printed, found = np.asarray(printed, float), np.asarray(found, float)
+    return np.abs(printed - found) <= 5.1e-5 * np.abs(printed) + 1e-300
 
 
 def against_table(path):
@@ -34,12 +62,17 @@ def against_table(path):
         # Half a unit of the fifth digit; and what sums of 32 bits leave of differences, and of ratios near 1.
         near = np.abs(a - b) <= 5.1e-5 * np.abs(b) + (1e-5 if ours in ("delta", "log2fc") else 1e-12)
         assert near.all(), (ours, both.loc[~near, ["gene", ours, printed]].head())
-    z = np.abs(both.z - both.wilcoxon_z)
-    assert (z < 6e-4).all() and (z <= 5.1e-5 * np.abs(both.wilcoxon_z)).mean() > 0.9, z.describe()
-    # A small step of z is a small step of log p.
-    for ours, printed in [("p", "p_truth"), ("p_adjusted", "p_adj")]:
-        a, b = both[ours].to_numpy(float), both[printed].to_numpy(float)
-        assert (np.abs(np.log(a) - np.log(b)) < 6e-4 * (1 + np.abs(both.z)) + 5.1e-5).all(), ours
+    # With numpy's logarithms the test gives the table's digits, with the nearest ones ours.
+    data = anndata.read_h5ad(cells)
+    scaled = scale(data)
+    assert digits(both.wilcoxon_z, wilcoxon(np.log1p(scaled), data).loc[both.gene]).all()
+    assert np.allclose(both.z, wilcoxon(nearest_log(scaled), data).loc[both.gene], rtol=1e-9, atol=1e-9)
+    same = digits(both.wilcoxon_z, both.z)
+    assert same.mean() > 0.97 and np.abs(both.z - both.wilcoxon_z).max() < 6e-4, same.mean()
+    assert digits(both.p_truth, both.p)[same].mean() > 0.98
+    # Both rates are Benjamini and Hochberg's, of p as they are printed.
+    assert np.allclose(both.p_adj, false_discovery_control(both.p_truth), rtol=1.1e-4)
+    assert np.allclose(both.p_adjusted, false_discovery_control(both.p), rtol=1e-9)
     print(f"{len(both)} genes agree with {path.name}")
 
 
@@ -47,8 +80,7 @@ def against_scanpy():
     import scanpy
 
     data = anndata.read_h5ad(cells)
-    counts = data.X.toarray().astype(np.float64)
-    data.X = np.log1p(1e4 * (counts / counts.sum(axis=1, keepdims=True)))
+    data.X = nearest_log(scale(data))
     scanpy.tl.rank_genes_groups(
         data, "perturbation", reference="control", method="wilcoxon", tie_correct=True, corr_method="benjamini-hochberg"
     )

@@ -4,8 +4,9 @@
 //! controls, c counts and library a cell's total over all genes; corrected for ties (Lehmann 1975), without a correction for
 //! continuity, as scanpy and scipy do it; Benjamini & Hochberg 1995 over all genes of a perturbation.
 //!
-//! What is ranked are numbers of 32 bits, scaled and logged in scanpy's order: of a gene that most cells express its rounding
-//! ties some shares and parts others, which moves z by up to 5e-4. Means are of numbers of 64 bits.
+//! What is ranked are numbers of 32 bits, scaled and logged in scanpy's order: of a gene that most cells express rounding ties
+//! some shares and parts others, which moves z by up to 5e-4. The logarithm is the nearest such number; numpy's is the next
+//! one for one in twenty-five. Means are of numbers of 64 bits.
 
 use super::ranks::Ranks;
 use crate::data::Cells;
@@ -98,7 +99,7 @@ pub fn by_gene(cells: &Cells, library: &[f64]) -> Vec<Vec<Value>> {
             genes[gene as usize].push(Value {
                 cell: cell as u32,
                 share,
-                rank_by: f64::from(libm::log1pf(value / scale)),
+                rank_by: f64::from(libm::log1p(f64::from(value / scale)) as f32),
             });
         }
     }
