@@ -56,6 +56,12 @@ impl Best {
         let (candidates, metric, mut baselines) = (candidates?, metric?, baselines?);
         // A baseline that is named among the models is one of them.
         baselines.retain(|call| !candidates.iter().any(|candidate| candidate.name == call.name));
+        let same = |(a, b): (&Input, &Input)| (a.step, &a.port) == (b.step, &b.port);
+        if train.len() == validation.len() && train.iter().zip(&validation).all(same) {
+            let title = "`validation` must be cells that the models have not learned from";
+            let problem = Diagnostic::error(keys.place_of("validation"), title);
+            keys.problem(problem.label("the same as `train`").help("`split` deals out cells for each"));
+        }
         Some(Self { candidates, baselines, metric, train, validation, repeats })
     }
 

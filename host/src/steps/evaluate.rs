@@ -275,6 +275,7 @@ const FEWEST_CELLS: usize = 10;
 
 /// The share of the controls' counts above which a gene is left out.
 const DOMINANT: f64 = 0.2;
+const LEAST_DOMINANT: f64 = 0.01;
 
 /// How often measured cells are drawn again, and split into halves, and how many random targets stand in for each.
 const DRAWS: usize = 200;
@@ -292,7 +293,7 @@ fn effect_settings(keys: &mut Keys<'_>) -> effects::Settings {
         halves: keys.number("halves", -1.0, 1.0).unwrap_or(rule.halves),
     });
     let informative = informative.unwrap_or(rule);
-    let dominant = keys.number("dominant", 0.0, 1.0).unwrap_or(DOMINANT);
+    let dominant = keys.number("dominant", LEAST_DOMINANT, 1.0).unwrap_or(DOMINANT);
     // Who wants no baselines wants none of these.
     let none =
         keys.node("baselines").is_some_and(|node| matches!(&node.value, Value::List(l) if l.is_empty()));

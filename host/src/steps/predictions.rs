@@ -227,7 +227,7 @@ impl Columns {
 impl Predicted {
     fn add(&mut self, label: &str, gene: &str, effect: f64) -> Result<()> {
         ensure!(effect.is_finite(), "expected a finite effect of {label} on {gene}, found {effect}");
-        let row = self.effects.entry(label.into()).or_default();
+        let row = self.effects.entry(label.trim().into()).or_default();
         ensure!(row.insert(gene.into(), effect).is_none(), "there are two effects of {label} on {gene}");
         Ok(())
     }

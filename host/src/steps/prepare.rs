@@ -366,7 +366,7 @@ impl GeneChoice {
         Self {
             min_cells: keys.number("min_cells", 0.0, f64::INFINITY),
             highly_variable: keys.count("highly_variable", 1),
-            dominant: keys.number("dominant", 0.0, 1.0),
+            dominant: keys.number("dominant", 0.01, 1.0),
             always: keys.texts("always").unwrap_or_default(),
             only: keys.texts("only"),
             file: keys.path("file"),

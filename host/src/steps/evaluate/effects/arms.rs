@@ -29,6 +29,9 @@ impl Arm {
     }
 }
 
+/// Of fewer replicates an interval by draws is too narrow.
+const FEW: usize = 6;
+
 impl Arms {
     /// Each perturbation's label and cells beside the controls. With `replicate`, an annotation, replicates are drawn where
     /// an arm has at least two of them.
@@ -44,7 +47,7 @@ impl Arms {
             return Ok(Self { arms: rows.into_iter().map(Arm::of_cells).collect(), cells: cells.len() });
         };
         let of = obs_column(&cells.obs, name)?.texts();
-        let (mut arms, mut single) = (vec![], vec![]);
+        let (mut arms, mut single, mut few) = (vec![], vec![], vec![]);
         for (i, rows) in rows.into_iter().enumerate() {
             let mut units: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
             for &row in rows {
@@ -56,8 +59,12 @@ impl Arms {
                 };
                 units.entry(value).or_default().push(row);
             }
+            let whose = if i == 0 { "controls" } else { labels[i - 1].as_str() };
+            if (2..FEW).contains(&units.len()) {
+                few.push(format!("{} of {whose}", units.len()));
+            }
             arms.push(if units.len() < 2 {
-                single.push(if i == 0 { "controls" } else { labels[i - 1].as_str() });
+                single.push(whose);
                 Arm::of_cells(rows)
             } else {
                 Arm { units: units.into_values().collect(), replicates: true }
@@ -68,6 +75,13 @@ impl Arms {
                 "one replicate by `{name}`: {}. Their cells are drawn instead: intervals cover cells, not animals or \
                  donors",
                 single.join(", ")
+            ));
+        }
+        if !few.is_empty() {
+            host.warn(format!(
+                "fewer than {FEW} replicates by `{name}`: {}. Intervals by so few are too narrow: of 2 they hold 60 %, of 4 \
+                 80 %, not 95 %",
+                few.join(", ")
             ));
         }
         Ok(Self { arms, cells: cells.len() })

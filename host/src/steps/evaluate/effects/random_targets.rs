@@ -88,7 +88,7 @@ impl RandomTargets {
     }
 }
 
-/// The `n` genes whose presence is nearest to the target's, of those that are expressed and no targets.
+/// The `n` genes whose presence is nearest to the target's, of those that are expressed and not its perturbation's.
 fn nearest(presence: &[f64], targets: &[u32], target: u32, n: usize) -> Vec<u32> {
     let own = presence[target as usize];
     let other = |&gene: &u32| presence[gene as usize] > 0.0 && !targets.contains(&gene);

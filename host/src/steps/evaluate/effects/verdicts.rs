@@ -34,12 +34,9 @@ fn is_repeated(row: &ScoreRow, rows: &[ScoreRow]) -> bool {
     row.stratum == "informative" && rows.iter().any(|r| same(r) && r.of == row.of)
 }
 
-/// What is said of a row, and whether it beats every baseline that has a value; nothing where no interval can be given.
+/// What is said of a row, and whether it beats every baseline that has a value; nothing where none has.
 fn sentence(row: &ScoreRow, rows: &[ScoreRow]) -> Option<(String, bool)> {
     let level = row.level?;
-    // The baseline that leaves least to gain.
-    let margin = row.margins.iter().min_by(|a, b| a.gain.total_cmp(&b.gain))?;
-    let (lower, upper) = (margin.lower?, margin.upper?);
     let value = |name: &String| {
         let same = |r: &&ScoreRow| {
             r.model == *name && (&r.data, &r.metric, &r.stratum) == (&row.data, &row.metric, &row.stratum)
@@ -48,24 +45,33 @@ fn sentence(row: &ScoreRow, rows: &[ScoreRow]) -> Option<(String, bool)> {
     };
     let (valued, silent): (Vec<&String>, Vec<&String>) =
         row.rivals.iter().partition(|name| value(name).is_some());
+    if valued.is_empty() {
+        return None;
+    }
+    let place = format!("on `{}` ({}), by {}", row.data, in_words(&row.stratum, row.of), row.metric);
+    // The baseline that leaves least to gain.
+    let Some(margin) = row.margins.iter().min_by(|a, b| a.gain.total_cmp(&b.gain)) else {
+        return Some((format!("`{}` has no value {place}: it beats no baseline.", row.model), false));
+    };
+    let (Some(lower), Some(upper)) = (margin.lower, margin.upper) else {
+        let gain = format!("its gain over `{}` is {}, without an interval", margin.rival, shown(margin.gain));
+        return Some((format!("`{}` is not shown to beat a baseline {place}: {gain}.", row.model), false));
+    };
     let (beaten, unbeaten): (Vec<&String>, Vec<&String>) =
         valued.into_iter().partition(|name| row.beats.contains(name));
     let list = |names: &[&String]| names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
     let what = match (beaten.as_slice(), unbeaten.as_slice()) {
-        ([], []) => return None,
         (beaten, []) => format!("beats every baseline ({})", list(beaten)),
         ([], unbeaten) => format!("does not beat {}", list(unbeaten)),
         (beaten, unbeaten) => format!("does not beat {} (it does beat {})", list(unbeaten), list(beaten)),
     };
     let mut text = format!(
-        "`{}` {what} on `{}` ({}), by {}. Its gain over `{}` is {}, {} interval {} to {}.",
+        "`{}` {what} {place}. Its gain over `{}` is {}, {} interval{} {} to {}.",
         row.model,
-        row.data,
-        in_words(&row.stratum),
-        row.metric,
         margin.rival,
         shown(margin.gain),
         level.shown(),
+        row.covers.map(|covers| format!(" over {covers}")).unwrap_or_default(),
         shown(lower),
         shown(upper),
     );
@@ -81,12 +87,14 @@ fn sentence(row: &ScoreRow, rows: &[ScoreRow]) -> Option<(String, bool)> {
     Some((text, unbeaten.is_empty()))
 }
 
-fn in_words(stratum: &str) -> &str {
+/// Over how many perturbations of which sort a row is.
+fn in_words(stratum: &str, n: usize) -> String {
+    let many = if n == 1 { "" } else { "s" };
     match stratum {
-        "informative" => "informative perturbations",
-        "doubles" => "perturbations of two genes",
-        "interaction" => "interactions of two genes",
-        _ => "all perturbations",
+        "informative" => format!("{n} informative perturbation{many}"),
+        "doubles" => format!("{n} perturbation{many} of two genes"),
+        "interaction" => format!("{n} interaction{many} of two genes"),
+        _ => format!("{n} perturbation{many}"),
     }
 }
 
@@ -127,6 +135,7 @@ mod tests {
             beats: beats.iter().map(ToString::to_string).collect(),
             margins: vec![margin],
             random: Some((18, 20)),
+            covers: Some("cells"),
             rivals: ["a", "b", "silent"].map(String::from).into(),
             ..row("m", stratum, Some(0.5))
         };
@@ -137,8 +146,8 @@ mod tests {
     fn a_sentence_says_what_is_beaten_and_by_how_much_and_a_warning_where_something_is_not() {
         let host = crate::steps::silent_services();
         let said = verdicts(&rows("perturbations", &["a"]), &host);
-        let expected = "`m` does not beat b (it does beat a) on `d` (all perturbations), by spearman. Its gain over `b` is \
-                        0.125, 97.5 % interval -0.500 to 0.750. Its own targets score better than random ones in 18 of 20 \
+        let expected = "`m` does not beat b (it does beat a) on `d` (4 perturbations), by spearman. Its gain over `b` is \
+                        0.125, 97.5 % interval over cells -0.500 to 0.750. Its own targets score better than random ones in 18 of 20 \
                         draws. It has a value in 3 of 4 perturbations only. No value: silent.";
         assert_eq!((said[0]["text"].as_str().unwrap(), &said[0]["beats_all"]), (expected, &json!(false)));
         assert_eq!(host.warnings(), ["m does not beat every simple baseline, by spearman"]);
@@ -146,6 +155,25 @@ mod tests {
         let said = verdicts(&rows("perturbations", &["a", "b"]), &host);
         assert!(said[0]["text"].as_str().unwrap().starts_with("`m` beats every baseline (a, b) on `d`"));
         assert!(said[0]["beats_all"] == true && host.warnings().is_empty());
+    }
+
+    #[test]
+    fn a_model_without_a_value_or_an_interval_beats_nothing_and_that_is_said() {
+        let told = |margins: Vec<Margin>| {
+            let mut rows = rows("informative", &[]);
+            rows[0].margins = margins;
+            let host = crate::steps::silent_services();
+            let said = verdicts(&rows, &host);
+            assert!(said[0]["beats_all"] == false && host.warnings().len() == 1);
+            said[0]["text"].as_str().unwrap().to_string()
+        };
+        let none =
+            "`m` has no value on `d` (4 informative perturbations), by spearman: it beats no baseline.";
+        assert_eq!(told(vec![]), none);
+        let margin = Margin { rival: "b".into(), gain: 0.125, lower: None, upper: None };
+        let unsure = "`m` is not shown to beat a baseline on `d` (4 informative perturbations), by spearman: its gain over `b` \
+                      is 0.125, without an interval.";
+        assert_eq!(told(vec![margin]), unsure);
     }
 
     #[test]
