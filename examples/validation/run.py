@@ -144,12 +144,12 @@ def pooled(out, all_scores):
     return pd.concat(found)
 
 
-def mean_interval(values):
-    """Mean, and Student's 95 % interval."""
+def mean_interval(values, level=0.95):
+    """Mean, and Student's interval."""
     values = values.dropna()
     if len(values) < 3:
         return values.mean(), np.nan, np.nan
-    half = student(len(values)) * values.std(ddof=1) / np.sqrt(len(values))
+    half = student(len(values), level) * values.std(ddof=1) / np.sqrt(len(values))
     return values.mean(), values.mean() - half, values.mean() + half
 
 
@@ -180,11 +180,24 @@ def beside_known(table):
     """The figures that were known before, and ours."""
     lines = []
     for method, mean, (low, high), ours in KNOWN:
-        values = {name: table[name].mean() for name in ours}
-        inside = [name for name, value in values.items() if low <= value <= high]
-        found = ", ".join(f"{value:+.3f} ({name})" for name, value in values.items())
-        lines.append([method, f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", found, "yes: " + ", ".join(inside) if inside else "no"])
-    return grid_of(["", "known", "here", "within"], lines)
+        for name in ours:
+            value, n = table[name].mean(), int(table[name].notna().sum())
+            within = "yes" if low <= value <= high else "**no**"
+            lines.append([method, f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", name, f"{value:+.3f}", str(n), within])
+    return grid_of(["known", "mean", "here", "mean", "knockouts", "within"], lines)
+
+
+def what_was_measured(told):
+    """The perturbations of a set: whether they say anything."""
+    lines = [
+        [
+            *[row.perturbation, str(row.cells), f"{100 * row.presence:.1f} %", str(row.changed_genes)],
+            *[str(row.changed_beside_dominant), number(row.halves, 2), "yes" if row.informative else ""],
+        ]
+        for row in told.itertuples()
+    ]
+    header = ["perturbation", "cells", "controls that express it", "genes that change", "without dominant genes"]
+    return grid_of([*header, "halves agree", "informative"], lines)
 
 
 def draw(rows, path):
@@ -259,9 +272,9 @@ def words(table):
     """What the pooled figures say."""
     models = [n for n in table.columns if not kind(n) and "random targets" not in n]
 
-    def above(values):
+    def above(values, level=0.95):
         """Whether the interval is above 0."""
-        return mean_interval(values)[1] > 0
+        return mean_interval(values, level)[1] > 0
 
     def said(name):
         mean, low, high = mean_interval(table[name])
@@ -270,29 +283,32 @@ def words(table):
     def named(names):
         return ", ".join(names) or "none"
 
+    def better_than_nothing(level):
+        return named([n for n in models if above(table[n], level)])
+
+    corrected = 1 - 0.05 / len(models)
     chance = "is better than chance here" if above(table["reference"]) else "is not better than chance here"
     ensembles = " and ".join(f"{said(n)} ({n})" for n in models if n.startswith("dko-8"))
-    some = [n for n in models if above(table[n])]
-    own = [n for n in models if above(table[n] - table[f"{n} (random targets)"])]
-    better = [n for n in models if above(table[n] - table[FIRST])]
+    own = [n for n in models if above(table[n] - table[f"{n} (random targets)"], corrected)]
+    better = [n for n in models if above(table[n] - table[FIRST], corrected)]
     lines = [
         f"**The DKO reference, one seed, {chance}**: its Spearman with the measured change is {said('reference')} over "
         f"{len(table)} informative knockouts. The mean of eight seeds has {ensembles}. What the reference and the sparse models "
         "gain in simulated worlds they do not bring to these cells.",
         "",
-        f"Of {len(models)} models these are better than chance, by an interval over knockouts that does not reach 0: {named(some)}. "
-        "The intervals are not corrected for the number of models.",
+        f"Better than chance, by a 95 % interval over knockouts that does not reach 0: {better_than_nothing(0.95)}; corrected for "
+        f"the number of models ({len(models)}): {better_than_nothing(corrected)}.",
         "",
-        f"Better for the gene that was lost than for others that as many cells express: {named(own)}. What is above chance "
-        "but not among these knows which way these cells change, whatever they lose.",
+        f"Better for the gene that was lost than for others that as many cells express, so corrected: {named(own)}. What is above "
+        "chance but not among these knows which way these cells change, whatever they lose.",
         "",
     ]
     if better:
-        lines.append(f"Better than the signed first principal component, by a paired interval: {named(better)}.")
+        lines.append(f"Better than the signed first principal component, by paired differences, so corrected: {named(better)}.")
     else:
         lines.append(
             "**No model is shown to be better than the signed first principal component**, which knows nothing of the lost "
-            "gene but the sign of its loading: with so few informative knockouts, no paired interval excludes 0."
+            "gene but the sign of its loading. (That was our moonshot; with so few informative knockouts no paired interval is above 0.)"
         )
     return lines
 
@@ -329,8 +345,9 @@ def main():
     sets = []
     for name in SETS:
         scores = all_scores[name]
-        sets += [f"### {TITLES[name]}", ""]
-        if len(read(arguments.out / name / "steps/effects/perturbations.csv")) > 1:
+        told = read(arguments.out / name / "steps/effects/perturbations.csv")
+        sets += [f"### {TITLES[name]}", "", *what_was_measured(told), ""]
+        if len(told) > 1:
             sets += ["Informative perturbations:", "", *measured(scores, "informative"), "", "All perturbations:", ""]
         sets += [*measured(scores, "perturbations"), ""]
     parts["SETS"] = sets

@@ -97,13 +97,13 @@ def fits(folder):
     return noted
 
 
-def student(n):
-    """The 97.5 % quantile of Student's t with n − 1 degrees of freedom."""
+def student(n, level=0.95):
+    """How many standard errors on either side hold this level: Student's t with n − 1 degrees of freedom."""
     # With t = √df · tan θ the density is cos^(df − 1) θ.
     angles = np.linspace(0, np.pi / 2, 200_001)
     density = np.cos(angles) ** (n - 2)
     mass = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return float(np.sqrt(n - 1) * np.tan(np.interp(0.95, mass / mass[-1], angles)))
+    return float(np.sqrt(n - 1) * np.tan(np.interp(level, mass / mass[-1], angles)))
 
 
 def difference(table, model, column):
