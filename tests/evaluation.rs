@@ -201,7 +201,8 @@ fn doubles_stand_beside_the_sums_of_their_singles_and_interactions_are_scored() 
     let project = project(&steps(""));
     run_python("make_doubles.py", &[project.path()]);
     let (said, _) = run(project.path(), &[]);
-    let expected = ["on cells (6 perturbations of two genes), by spearman", "additive (sees perturbed cells)"];
+    let expected =
+        ["on cells (6 perturbations of two genes), by spearman", "additive (sees perturbed cells)"];
     assert!(expected.iter().all(|words| said.contains(words)), "{said}");
     let results = project.path().join("runs/doubles");
     let said = run_python("check_doubles.py", &[&results, project.path()]).unwrap();

@@ -215,7 +215,10 @@ impl Evaluate {
         let fit = |call: &Call| {
             cx.check()?;
             let fitted = Fit::fit_other(call, train.clone(), validation.clone(), &cx.services);
-            Ok((call.name.clone(), fitted.with_context(|| format!("baseline `{}`", call.name))?))
+            // A model's step may have the name of a baseline.
+            let is_taken = cx.chosen("models").iter().any(|model| name_of(model, cx) == call.name);
+            let name = format!("{}{}", call.name, if is_taken { " (baseline)" } else { "" });
+            Ok((name, fitted.with_context(|| format!("baseline `{}`", call.name))?))
         };
         let (labelled, rest): (Vec<&Call>, Vec<&Call>) =
             self.baselines.iter().partition(|call| call.component.model_info().needs_labels);

@@ -459,7 +459,7 @@ impl Trial<'_> {
             settings
                 .skill_against
                 .as_ref()
-                .is_none_or(|asked| name == asked || name.starts_with(&format!("{asked} of ")))
+                .is_none_or(|asked| name == asked || name.starts_with(&format!("{asked} ")))
         };
         let contender = |c: usize| &self.court.contenders[c];
         let able = self
