@@ -201,8 +201,8 @@ pub trait Fitted: Send + Sync + Sized + 'static {
     ///
     /// A model that chooses some of its parameters itself where they are left out, such as a penalty by validation cells,
     /// tells which in a table `chosen` ([`chosen_table`](crate::chosen_table)): `parameter`, the name of one of its parameters, and
-    /// `value`, JSON text that this parameter takes. Further fits of the model, of an ensemble and for `uncertainty`, get these as
-    /// their parameters: so they differ from it by their seed or their cells, and by nothing else. What was given may
+    /// `value`, JSON text that this parameter takes. Further fits of the model, of an ensemble and to halves of the cells, get these
+    /// as their parameters: so they differ from it by their seed or their cells, and by nothing else. What was given may
     /// stand there too.
     fn tables(&self) -> Result<Vec<(String, RecordBatch)>> {
         Ok(vec![])
