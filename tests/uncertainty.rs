@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;
 
-/// Two fits on different halves of a world's cells, both screened in the same cells; the first with its uncertainty.
+/// Two fits of a model on different halves of a world's cells, both screened in the same cells; the first with its uncertainty.
 const TWO_FITS: &str = r#"
 format = 1
 [steps.world]
@@ -24,7 +24,7 @@ from = "world"
 test = 0.5
 validation = 0
 [steps.model]
-use = "linear"
+use = "@MODEL"
 train = "half.train"
 uncertainty = true
 [steps.screen]
@@ -32,17 +32,17 @@ use = "screen"
 model = "model"
 cells = "half.train"
 knockouts = "each-expressed-gene"
-impact = "bray-curtis"
+@IMPACT
 effects = 100
 [steps.fresh]
-use = "linear"
+use = "@MODEL"
 train = "half.test"
 [steps.fresh-screen]
 use = "screen"
 model = "fresh"
 cells = "half.train"
 knockouts = "each-expressed-gene"
-impact = "bray-curtis"
+@IMPACT
 effects = 100
 "#;
 
@@ -102,32 +102,80 @@ fn regulators(dir: &Path) -> Vec<String> {
     found
 }
 
+fn two_fits_of(model: &str, impact: &str) -> tempfile::TempDir {
+    project(&TWO_FITS.replace("@MODEL", model).replace("@IMPACT", impact))
+}
+
+/// What a fit says, and the interval that another fit gave it.
+type Told = (Option<f64>, Option<f64>, Option<f64>);
+
+/// Of the mean impacts of genes.
+fn fresh_genes(dir: &Path) -> Vec<Told> {
+    let told = genes(dir, "screen", ["refit_lower", "refit_upper"]);
+    let fresh = genes(dir, "fresh-screen", ["impact_mean"]);
+    told.iter().map(|(gene, [low, high])| (fresh[gene][0], *low, *high)).collect()
+}
+
+/// Of the effects of knockouts on genes.
+fn fresh_effects(dir: &Path, column: &str) -> Vec<Told> {
+    let told = effects(dir, "screen", ["refit_lower", "refit_upper"]);
+    let fresh = effects(dir, "fresh-screen", [column]);
+    told.iter().filter_map(|(key, [low, high])| Some((fresh.get(key)?[0], *low, *high))).collect()
+}
+
+fn assert_covered(genes: (f64, usize), effects: (f64, usize)) {
+    println!("coverage: genes {genes:?}, effects {effects:?}");
+    assert!(genes.1 == 200 && (0.90..=0.98).contains(&genes.0), "{genes:?}");
+    assert!(effects.1 > 15_000 && (0.90..=0.98).contains(&effects.0), "{effects:?}");
+}
+
+/// The same of `ridge`, which chooses its penalty on validation cells; or is given one, as a fit to other cells has to be: it
+/// might choose one of another decade.
+fn two_ridges(given: Option<&str>) -> tempfile::TempDir {
+    let model =
+        given.map_or("ridge".into(), |penalty| format!("ridge\"\nwith = {{ penalty = {penalty} }} # \""));
+    let pipeline = TWO_FITS.replace("@MODEL", &model).replace("@IMPACT", "");
+    let pipeline = pipeline.replace("test = 0.5\nvalidation = 0", "test = 0.4\nvalidation = 0.2");
+    project(&pipeline.replace("\nuncertainty", "\nvalidation = \"half.validation\"\nuncertainty"))
+}
+
+#[test]
+fn refits_of_a_model_that_tunes_itself_keep_what_it_chose_so_that_intervals_cover() {
+    let tuned = two_ridges(None);
+    let (mut of_genes, mut of_effects) = (vec![], vec![]);
+    for seed in ["1", "2"] {
+        let [dir, given] = [0; 2].map(|_| tempfile::tempdir().unwrap());
+        run_into(tuned.path(), dir.path(), &["--seed", seed]);
+        let chosen = std::fs::read_to_string(dir.path().join("steps/model/chosen.csv")).unwrap();
+        let penalty = chosen.strip_prefix("parameter,value\npenalty,").unwrap().trim();
+        run_into(two_ridges(Some(penalty)).path(), given.path(), &["--seed", seed]);
+        for name in ["half-000", "half-007", "half-019"] {
+            let file = format!("steps/model/refits/{name}.safetensors");
+            let [one, other] = [&dir, &given].map(|dir| std::fs::read(dir.path().join(&file)).ok());
+            assert!(one.is_some() && one == other, "{name} is not that of the penalty that was chosen");
+        }
+        of_genes.extend(fresh_genes(given.path()));
+        of_effects.extend(fresh_effects(given.path(), "score"));
+    }
+    assert_covered(coverage(of_genes.into_iter()), coverage(of_effects.into_iter()));
+}
+
 #[test]
 fn intervals_cover_what_a_fit_to_other_cells_says_and_p_is_uniform_where_there_is_no_effect() {
-    let project = project(TWO_FITS);
+    let project = two_fits_of("linear", "impact = \"bray-curtis\"");
     let (mut of_genes, mut of_effects, mut silent, mut found) = (vec![], vec![], vec![], vec![]);
     for seed in ["1", "2"] {
         let dir = tempfile::tempdir().unwrap();
         run_into(project.path(), dir.path(), &["--seed", seed]);
-        let told = genes(dir.path(), "screen", ["refit_lower", "refit_upper", "p"]);
-        let fresh = genes(dir.path(), "fresh-screen", ["impact_mean"]);
         let regulators = regulators(dir.path());
-        of_genes.extend(told.iter().map(|(gene, [low, high, _])| (fresh[gene][0], *low, *high)));
-        for (gene, [_, _, p]) in &told {
+        for (gene, [p]) in &genes(dir.path(), "screen", ["p"]) {
             let list = if regulators.contains(gene) { &mut found } else { &mut silent };
             list.push(p.unwrap());
         }
-        let told = effects(dir.path(), "screen", ["refit_lower", "refit_upper"]);
-        let fresh = effects(dir.path(), "fresh-screen", ["log2fc"]);
-        let of = |(key, [low, high]): (&(String, String), &[Option<f64>; 2])| {
-            Some((fresh.get(key)?[0], *low, *high))
-        };
-        of_effects.extend(told.iter().filter_map(of));
+        of_genes.extend(fresh_genes(dir.path()));
+        of_effects.extend(fresh_effects(dir.path(), "log2fc"));
     }
-    let (genes, effects) = (coverage(of_genes.into_iter()), coverage(of_effects.into_iter()));
-    println!("coverage: genes {genes:?}, effects {effects:?}");
-    assert!(genes.1 == 200 && (0.90..=0.99).contains(&genes.0), "{genes:?}");
-    assert!(effects.1 > 15_000 && (0.90..=0.98).contains(&effects.0), "{effects:?}");
+    assert_covered(coverage(of_genes.into_iter()), coverage(of_effects.into_iter()));
     // Genes that regulate nobody have no effect, in a world in which others do.
     let power = found.iter().filter(|p| **p < 0.05).count() as f64 / found.len() as f64;
     let distance = distance_from_uniform(silent);
@@ -300,4 +348,86 @@ fn one_replicate_is_warned_of_and_an_unknown_one_is_an_error() {
     let mut command = lacuna(&["run", "--quiet", "--run-dir"]);
     let said = fail(command.arg(dir.path()).arg(project.path()).output().unwrap(), 1);
     assert!(said.contains("`replicate`") && said.contains("no annotation `donor`"), "{said}");
+    assert!(!dir.path().join("steps/model.part/model.safetensors").exists(), "it was fitted before");
+}
+
+/// 40 genes of which two are lacking in few cells, by a model that refuses such.
+const REFUSED: &str = r#"
+format = 1
+[steps.cells]
+use = "read"
+path = "cells.csv"
+values = "counts"
+[steps.model]
+use = "@MODEL"
+train = "cells"
+@MORE
+[steps.screen]
+use = "screen"
+model = "model"
+cells = "cells"
+knockouts = "each-expressed-gene"
+effects = 100
+"#;
+
+/// What a run of that pipeline warns of, with these cells.
+fn warned(pipeline: &str, cells: &str, dir: &Path) -> String {
+    let project = project(pipeline);
+    std::fs::write(project.path().join("cells.csv"), cells).unwrap();
+    let output = lacuna(&["run", "--run-dir"]).arg(dir).arg(project.path()).output().unwrap();
+    succeed(output);
+    std::fs::read_to_string(dir.join("run.json")).unwrap()
+}
+
+#[test]
+fn halves_that_refuse_a_gene_make_no_interval_and_too_few_null_fits_are_told_with_numbers() {
+    // g0 is lacking in 22 of 200 cells: in fewer than 20 of each half.
+    let mut cells = independent(200, 5);
+    let lines =
+        cells.lines().enumerate().map(|(i, line)| match (i, line.splitn(3, ',').collect::<Vec<_>>()) {
+            (0, _) => line.to_string(),
+            (i, parts) => format!("{},{},{}", parts[0], if i <= 22 { 0 } else { 1 + i % 3 }, parts[2]),
+        });
+    cells = lines.collect::<Vec<_>>().join("\n");
+    let dir = tempfile::tempdir().unwrap();
+    let pipeline =
+        REFUSED.replace("@MODEL", "matched").replace("@MORE", "uncertainty = { halves = 8, null = 2 }");
+    let said = warned(&pipeline, &cells, dir.path());
+    let told = genes(dir.path(), "screen", ["impact_mean", "refit_lower", "refit_upper", "p"]);
+    let of = &told["g0"];
+    assert!(of[0].unwrap() > 0.0 && of[1].is_none() && of[2].is_none() && of[3].is_some(), "{of:?}");
+    assert!(told["g20"].iter().all(Option::is_some), "{:?}", told["g20"]);
+    let told = effects(dir.path(), "screen", ["refit_lower", "refit_upper"]);
+    assert!(told.iter().all(|((lost, _), [low, high])| lost != "g0" || (low.is_none() && high.is_none())));
+    assert!(told.values().all(|[low, high]| low.is_none() || low < high), "an interval without width");
+    // Scores of a population are the same in all its cells.
+    assert!(summary(dir.path(), "screen")["stability"]["depth"].is_null());
+    assert!(said.contains("are at the smallest p that 2 null fits can give"), "{said}");
+}
+
+#[test]
+fn an_ensemble_of_a_model_without_chance_is_one_fit_and_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipeline = REFUSED.replace("@MODEL", "ridge").replace("@MORE", "ensemble = 4");
+    let said = warned(&pipeline, &independent(60, 5), dir.path());
+    assert!(said.contains("its fits do not depend on the seed"), "{said}");
+    let made = |n: usize| dir.path().join(format!("steps/model/refits/seed-00{n}.safetensors")).exists();
+    assert_eq!([1, 2, 3].map(made), [true, false, false]);
+    let pipeline = REFUSED.replace("@MODEL", "ridge").replace("@MORE", "");
+    let alone = tempfile::tempdir().unwrap();
+    warned(&pipeline, &independent(60, 5), alone.path());
+    let columns = ["impact_mean", "rank"];
+    let [together, alone] = [&dir, &alone].map(|dir| genes(dir.path(), "screen", columns));
+    assert_eq!(together, alone);
+}
+
+#[test]
+fn too_few_cells_to_halve_are_an_error_before_the_fit() {
+    let pipeline = REFUSED.replace("@MODEL", "ridge").replace("@MORE", "uncertainty = true");
+    let project = project(&pipeline);
+    std::fs::write(project.path().join("cells.csv"), independent(3, 3)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = lacuna(&["run", "--quiet", "--run-dir"]);
+    let said = fail(command.arg(dir.path()).arg(project.path()).output().unwrap(), 1);
+    assert!(said.contains("expected 4 training cells or more, found 3"), "{said}");
 }

@@ -13,7 +13,7 @@ mod split;
 
 pub use best::Best;
 pub use evaluate::Evaluate;
-pub use fit::{Fit, FittedModel, Repeats, Variation};
+pub use fit::{Fit, FittedModel, MOST_REFITS, Repeats, Variation};
 pub use predictions::Predictions;
 pub use prepare::Prepare;
 pub use read::Read;

@@ -290,7 +290,11 @@ class Fitted:
         return None
 
     def tables(self):
-        """What the model tells about itself: tables by name, each a dict of columns."""
+        """What the model tells about itself: tables by name, each a dict of columns.
+
+        A table ``chosen`` (``parameter``, a name, and ``value``, JSON text) has the parameters that the fit chose
+        where they were left out; further fits, of an ensemble and to halves of the cells, are given them.
+        """
         return {}
 
 

@@ -1,11 +1,12 @@
 //! Cells, as a plugin sees and makes them.
 
 use crate::{Error, Result, suggest};
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use lacuna_abi::{
     ArrowPair, CellsApi, CellsApi_TO, CellsView, CsrRef, RNone, ROption, RSlice, RSome, RStr, RString, RVec,
     TD_Opaque,
 };
+use std::sync::Arc;
 
 /// Names and annotations; hides whose they are.
 trait Info: Send + Sync {
@@ -260,6 +261,20 @@ impl CellsApi for OwnedCells {
 /// A table of named columns of equal length.
 pub fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
     Ok(RecordBatch::try_from_iter(columns)?)
+}
+
+/// The table in which a fitted model tells what it chose, by parameter: see [`Fitted::tables`](crate::Fitted::tables).
+///
+/// ```
+/// # use lacuna_sdk::{chosen_table, prelude::*};
+/// let (name, table) = chosen_table(&[("penalty", 0.02.to_json())])?;
+/// assert_eq!((name.as_str(), table.num_rows()), ("chosen", 1));
+/// # Ok::<(), Error>(())
+/// ```
+pub fn chosen_table(values: &[(&str, serde_json::Value)]) -> Result<(String, RecordBatch)> {
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(values.iter().map(|(name, _)| name)));
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(values.iter().map(|(_, v)| v.to_string())));
+    Ok(("chosen".into(), table(vec![("parameter", names), ("value", texts)])?))
 }
 
 #[cfg(test)]

@@ -198,6 +198,12 @@ pub trait Fitted: Send + Sync + Sized + 'static {
     }
 
     /// What the model tells about itself: named tables, such as `training` with a column `step`.
+    ///
+    /// A model that chooses some of its parameters itself where they are left out, such as a penalty by validation cells,
+    /// tells which in a table `chosen` ([`chosen_table`](crate::chosen_table)): `parameter`, the name of one of its parameters, and
+    /// `value`, JSON text that this parameter takes. Further fits of the model, of an ensemble and to halves of the cells, get these
+    /// as their parameters: so they differ from it by their seed or their cells, and by nothing else. What was given may
+    /// stand there too.
     fn tables(&self) -> Result<Vec<(String, RecordBatch)>> {
         Ok(vec![])
     }

@@ -71,7 +71,7 @@ mod saved;
 pub mod testing;
 
 pub use arrow_array as arrow;
-pub use cells::{Cells, OwnedCells, table};
+pub use cells::{Cells, OwnedCells, chosen_table, table};
 pub use component::*;
 pub use context::{Context, Stream, stream};
 pub use error::{Error, Result};

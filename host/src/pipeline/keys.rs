@@ -258,6 +258,17 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// A whole number from `low` to `most`.
+    pub fn count_to(&mut self, key: &'static str, low: i64, most: u64) -> Option<u64> {
+        let found = self.count(key, low)?;
+        if found <= most {
+            return Some(found);
+        }
+        let title = format!("`{key}` of {} is a whole number from {low} to {most}", self.owner);
+        self.problems.push(Diagnostic::error(self.place_of(key), title).label("out of range"));
+        None
+    }
+
     /// true or false.
     pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let node = self.node(key)?;

@@ -98,6 +98,7 @@ impl Best {
 
     /// Chooses; writes all scores, and the chosen model as its own step would.
     pub fn run(&self, cx: &StepCx<'_>) -> Result<Outputs> {
+        self.repeats.check(&*cx.cells("train")?, Some(&*cx.cells("validation")?))?;
         let rows = self.scores(cx)?;
         let chosen = self.choose(&rows)?;
         self.warn(&rows, &rows[chosen], cx);

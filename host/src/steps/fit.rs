@@ -1,13 +1,15 @@
 //! A model's step: fits it to training cells; and again, where its uncertainty is asked for.
 
+mod chosen;
 mod familiar;
 mod fitted;
 mod refits;
+mod replicates;
 mod source;
 mod variation;
 
 pub use fitted::FittedModel;
-pub use refits::{Refits, Repeats};
+pub use refits::{MOST as MOST_REFITS, Refits, Repeats};
 pub use variation::Variation;
 
 use crate::data::Cells;
@@ -15,6 +17,7 @@ use crate::pipeline::{Call, Diagnostic, Input, Keys, PortType};
 use crate::plugin::{Fitted, Kind, Lesson, Model, Services, Training};
 use crate::run::{Outputs, StepCx, write_csv};
 use anyhow::{Context, Result, bail, ensure};
+use arrow_array::RecordBatch;
 use familiar::Familiar;
 use serde_json::{Value as Json, json};
 use source::Source;
@@ -34,6 +37,9 @@ pub struct Fit {
     /// The further fits of an ensemble, and refits.
     pub repeats: Repeats,
 }
+
+/// Values of parameters that a fit chose.
+type Chosen = serde_json::Map<String, Json>;
 
 const MODEL: &str = "model.safetensors";
 const ABOUT: &str = "model.json";
@@ -85,13 +91,14 @@ impl Fit {
         let source = Source::of(cx)?;
         source.as_ref().map_or(Ok(()), |source| source.check(&lessons.train.cells))?;
         let (train, validation) = (&lessons.train.cells, lessons.held.as_ref().map(|held| held.cells.len()));
+        self.repeats.check(train, lessons.held.as_ref().map(|held| &*held.cells))?;
         // Written last: what a run that was killed among the refits has left.
-        let fitted = match cx.path(ABOUT).exists() {
+        let (fitted, chosen) = match cx.path(ABOUT).exists() {
             true => self.go_on(cx)?,
             false => self.fit(&lessons, source.as_ref(), cx)?,
         };
         let refits = self.refits(cx);
-        let repeated = refits.fit(&lessons, source.as_ref(), cx)?;
+        let repeated = refits.fit(&chosen::given(&self.call, &chosen), &lessons, source.as_ref(), cx)?;
         let held = validation.map(|n| format!(", {n} held out")).unwrap_or_default();
         let source = source.as_ref().map(Source::name);
         let on = source.map(|name| format!(", going on from `{name}`")).unwrap_or_default();
@@ -106,29 +113,42 @@ impl Fit {
         Ok(Outputs { model: Some(Arc::new(model)), summary, ..Outputs::default() })
     }
 
-    /// Fits the model; writes it, and what it tells about itself.
-    fn fit(&self, lessons: &Lessons, source: Option<&Source>, cx: &StepCx<'_>) -> Result<Fitted> {
+    /// Fits the model; writes it, and what it tells about itself. Beside it is what it chose of its parameters.
+    fn fit(&self, lessons: &Lessons, source: Option<&Source>, cx: &StepCx<'_>) -> Result<(Fitted, Chosen)> {
         let from = source.map(Source::model).transpose()?;
         let fitted = lessons.learn(&self.call, from.as_deref(), &cx.services)?;
         cx.write(MODEL, fitted.save(&cx.services)?.as_slice())?;
+        let mut chosen = Chosen::new();
         for (name, table) in fitted.tables(&cx.services)? {
             cx.write(&format!("{name}.csv"), &write_csv(&table)?)?;
+            if name == chosen::TABLE {
+                chosen = self.chosen(&table, &cx.services).with_context(|| {
+                    format!("table `{name}` that {} tells of its fit", self.call.full_name())
+                })?;
+            }
         }
         let train = &lessons.train.cells;
         let about = json!({
             "component": self.call.describe(), "genes": train.var.names, "familiar": Familiar::of(train).to_json(),
-            "warnings": cx.services.warnings(),
+            "warnings": cx.services.warnings(), "chosen": chosen,
         });
         cx.write(ABOUT, &crate::run::json_bytes(&about)?)?;
-        Ok(fitted)
+        Ok((fitted, chosen))
+    }
+
+    /// What the fit chose of its parameters, which the model takes.
+    fn chosen(&self, table: &RecordBatch, services: &Services) -> Result<Chosen> {
+        let chosen = chosen::read(table, &self.call.component.parameters)?;
+        self.with(chosen::given(&self.call, &chosen)).model(services)?;
+        Ok(chosen)
     }
 
     /// The model that a killed run has fitted, and what was warned of then.
-    fn go_on(&self, cx: &StepCx<'_>) -> Result<Fitted> {
+    fn go_on(&self, cx: &StepCx<'_>) -> Result<(Fitted, Chosen)> {
         let about: Json = serde_json::from_slice(&read(cx, ABOUT)?)?;
         let warnings = about["warnings"].as_array().into_iter().flatten().filter_map(Json::as_str);
         warnings.for_each(|warning| cx.services.warn(warning));
-        self.load(cx)
+        Ok((self.load(cx)?, about["chosen"].as_object().cloned().unwrap_or_default()))
     }
 
     /// The fitted model, from its file.

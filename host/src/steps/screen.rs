@@ -214,9 +214,9 @@ impl Screen {
         let (shown, described) = (self.shown(), setup.described());
         let refitted = Refitted::of_cells(&setup, &proposals, &subjects, cx)?;
         let groups = &subjects.groups.names;
-        let stability =
+        let judgement =
             refits::judge(&mut told.genes, (&described, shown), groups, refitted.as_ref(), cells.n_genes());
-        refits::warn_of_ranking(&stability, &cx.services);
+        refits::warn_of_ranking(&judgement, &cx.services);
         cx.write("genes.csv", &genes::write_csv(&told.genes, cells.var())?)?;
         let chosen = self.effects_of(told.ranked, cells.var(), &cx.services)?;
         let asked = effects::Asked {
@@ -234,7 +234,7 @@ impl Screen {
             "knockouts": told.rows, "cells": cells.len(), "genes": cells.n_genes(), "table": has_table,
             "model": model.fitted.name(), "impacts": described, "strategy": self.knockouts.full_name(),
             "anchor": self.anchor, "top": chosen.iter().map(|k| k.label.as_str()).collect::<Json>(),
-            "shown": described[shown], "stability": stability, "unlike": unlike,
+            "shown": described[shown], "stability": judgement.stability, "unlike": unlike,
             "keystones":
                 genes::keystones(&told.genes, &measures[shown].column, cells.var(), &self.effects.genes),
         });

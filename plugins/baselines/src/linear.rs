@@ -2,9 +2,10 @@
 
 use crate::BASELINE;
 use crate::ridge::{Design, Solution};
+use lacuna_sdk::arrow::RecordBatch;
 use lacuna_sdk::ndarray::Array2;
 use lacuna_sdk::rows::Genes;
-use lacuna_sdk::{prelude::*, tracing};
+use lacuna_sdk::{chosen_table, prelude::*, tracing};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Genes that are regressed together: wide enough for a dense product to run at full speed, narrow enough to
@@ -247,6 +248,10 @@ impl Fitted for Affine {
         let intercepts = saved.get_tensor("intercepts", &[n])?.to_vec();
         let weights = Array2::from_shape_vec((n, n), saved.get_tensor("weights", &[n, n])?.to_vec())?;
         Ok(Self { genes, lambda, intercepts, weights })
+    }
+
+    fn tables(&self) -> Result<Vec<(String, RecordBatch)>> {
+        Ok(vec![chosen_table(&[("lambda", self.lambda.to_json())])?])
     }
 }
 

@@ -76,10 +76,11 @@ impl Model for Covariance {
         let svd = Svd::of(residuals.view(), cx)?;
         let kept = components.min(svd.squares.len());
         let (axes, n) = (svd.right.slice(s![..kept, ..]), counts.n_cells() as f64);
-        Scores::learn(&training.cells, cx, |target, row| {
+        let learned = Scores::learn(&training.cells, cx, |target, row| {
             let covariances = axes.column(target).dot(&axes);
             row.iter_mut().zip(&covariances).for_each(|(score, c)| *score = -c / (n - 1.0));
-        })
+        })?;
+        Ok(learned.with_chosen("components", &components))
     }
 }
 
@@ -178,6 +179,15 @@ mod tests {
         for (g, j) in (0..9).flat_map(|g| (0..9).map(move |j| (g, j))).filter(|(g, j)| g != j) {
             assert_near(f64::from(found[[g, j]]), -value * axis[g] * axis[j], format!("{g} {j}"));
         }
+    }
+
+    #[test]
+    fn the_number_that_was_chosen_is_told() {
+        let owned = random_cells(60, 9, 1);
+        let fitted = testing::fit(&model(None, true), &owned).unwrap();
+        let given = (1..=MOST_COMPONENTS).map(|k| testing::fit(&model(Some(k), true), &owned).unwrap());
+        let same: Vec<Scores> = given.filter(|given| given.tables() == fitted.tables()).collect();
+        assert_eq!(same, [fitted]);
     }
 
     #[test]

@@ -79,21 +79,22 @@ impl Model for Ridge {
         Scores::check(&training.cells)?;
         let data = Data::of(&training.cells, &self.0);
         let regression = Regression::new(&data, cx)?;
-        let lambda = self.penalty(training, &regression, cx)?;
-        let solved = regression.solve(lambda);
-        Scores::learn(&training.cells, cx, |target, row| {
+        let penalty = self.penalty(training, &regression, cx)?;
+        let solved = regression.solve(penalty * regression.scale());
+        let learned = Scores::learn(&training.cells, cx, |target, row| {
             let weights = regression.weights(&solved, target);
             let mean = data.means[target];
             row.iter_mut().zip(weights).for_each(|(score, weight)| *score = -weight * mean);
-        })
+        })?;
+        Ok(learned.with_chosen("penalty", &penalty))
     }
 }
 
 impl Ridge {
-    /// λ.
+    /// λ, in parts of the mean variance of a principal component.
     fn penalty(&self, training: &Training<'_>, regression: &Regression, cx: &Context) -> Result<f64> {
         if let Some(penalty) = self.0.penalty {
-            return Ok(penalty * regression.scale());
+            return Ok(penalty);
         }
         let same_genes = |cells: &&Cells<'_>| cells.n_genes() == training.cells.n_genes() && cells.len() > 1;
         let validation =
@@ -112,7 +113,7 @@ impl Ridge {
             }
         }
         tracing::info!("penalty = {:.3e}, in parts of the mean variance of a principal component", best.1);
-        Ok(best.1 * regression.scale())
+        Ok(best.1)
     }
 }
 
@@ -273,7 +274,7 @@ fn combine(factors: &Array1<f64>, x: &Array2<f64>) -> Array1<f64> {
 mod tests {
     use super::*;
     use crate::fixtures::{assert_near, holds_for_an_estimator, random_cells, scores};
-    use lacuna_sdk::testing;
+    use lacuna_sdk::{chosen_table, testing};
 
     fn config(on: On, penalty: Option<f64>, depth: bool) -> RidgeConfig {
         RidgeConfig { on, penalty, depth, ..RidgeConfig::default() }
@@ -385,6 +386,20 @@ mod tests {
             }
             assert_near(regression.error_on(&other, &regression.solve(lambda)), expected, "error");
         });
+    }
+
+    #[test]
+    fn what_it_chose_is_told_and_given_makes_the_same_fit() {
+        let owned = random_cells(60, 9, 1);
+        let fitted = testing::fit(&Ridge(RidgeConfig::default()), &owned).unwrap();
+        let again = Scores::load(&fitted.save().unwrap()).unwrap();
+        for fitted in [&fitted, &again] {
+            let chosen = PENALTIES.map(|i| 10f64.powf(f64::from(i) / 2.0)).find(|&penalty| {
+                fitted.tables() == Ok(vec![chosen_table(&[("penalty", penalty.to_json())]).unwrap()])
+            });
+            let given = testing::fit(&Ridge(config(On::Expression, chosen, true)), &owned).unwrap();
+            assert!(chosen.is_some() && given == *fitted, "{chosen:?}");
+        }
     }
 
     #[test]

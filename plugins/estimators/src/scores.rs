@@ -1,7 +1,9 @@
 //! What all estimators learn: a score of each gene for the loss of each gene.
 
+use lacuna_sdk::arrow::RecordBatch;
 use lacuna_sdk::ndarray::{Array2, ArrayView1, aview1};
 use lacuna_sdk::prelude::*;
+use lacuna_sdk::{chosen_table, serde_json};
 
 /// With more genes than these, a score for each pair of them takes more than 400 MB.
 const MOST_GENES: usize = 10_000;
@@ -18,6 +20,8 @@ pub struct Scores {
     genes: Vec<String>,
     /// Lost gene × gene.
     values: Array2<f32>,
+    /// The parameter that the fit may choose itself, and the value that it used.
+    chosen: Option<(String, serde_json::Value)>,
 }
 
 impl Scores {
@@ -55,7 +59,13 @@ impl Scores {
             row.iter_mut().zip(scores).for_each(|(out, score)| *out = finite(score));
         });
         cx.check()?;
-        Ok(Self { genes: cells.gene_names(), values: Array2::from_shape_vec((n, n), values)? })
+        let values = Array2::from_shape_vec((n, n), values)?;
+        Ok(Self { genes: cells.gene_names(), values, chosen: None })
+    }
+
+    /// The same of a fit that may choose this parameter itself, with the value that it used.
+    pub fn with_chosen(self, parameter: &str, value: &impl Param) -> Self {
+        Self { chosen: Some((parameter.into(), value.to_json())), ..self }
     }
 
     /// The name of a gene.
@@ -70,12 +80,9 @@ impl Scores {
 
     /// As part of a saved model.
     pub fn saved(&self) -> Saved {
-        let n = self.genes.len();
-        Saved::new().names("genes", &self.genes).tensor(
-            "scores",
-            &[n, n],
-            self.values.as_slice().unwrap_or(&[]),
-        )
+        let (n, values) = (self.genes.len(), self.values.as_slice().unwrap_or(&[]));
+        let saved = Saved::new().names("genes", &self.genes).tensor("scores", &[n, n], values);
+        saved.text("chosen", serde_json::json!(self.chosen).to_string())
     }
 
     /// From a saved model.
@@ -83,7 +90,8 @@ impl Scores {
         let genes = saved.get_names("genes")?;
         let n = genes.len();
         let values = saved.get_tensor("scores", &[n, n])?.to_vec();
-        Ok(Self { genes, values: Array2::from_shape_vec((n, n), values)? })
+        let chosen = serde_json::from_str(saved.get_text("chosen")?)?;
+        Ok(Self { genes, values: Array2::from_shape_vec((n, n), values)?, chosen })
     }
 
     fn write(&self, knockout: &Knockout<'_>, row: &mut [f32]) -> Result<(), String> {
@@ -139,6 +147,11 @@ impl Fitted for Scores {
 
     fn load(bytes: &[u8]) -> Result<Self> {
         Self::from_saved(&Saved::from_bytes(bytes)?)
+    }
+
+    fn tables(&self) -> Result<Vec<(String, RecordBatch)>> {
+        let chosen = self.chosen.iter().map(|(name, value)| chosen_table(&[(name, value.clone())]));
+        chosen.collect()
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::design::Levels;
 use crate::solver::Line;
 use crate::weights::Weights;
-use lacuna_sdk::prelude::*;
+use lacuna_sdk::arrow::RecordBatch;
 use lacuna_sdk::rows::Genes;
+use lacuna_sdk::{chosen_table, prelude::*};
 /// How far one iteration goes towards what the regression says: undamped, genes that repress each other would
 /// swing.
 const DAMPING: f64 = 0.6;
@@ -176,6 +177,8 @@ impl Rates {
 /// The fitted model.
 pub struct Dynamics {
     pub genes: Genes,
+    /// The penalty of its regression.
+    pub penalty: f64,
     pub rates: Rates,
 }
 
@@ -201,6 +204,7 @@ impl Fitted for Dynamics {
         let (n, rates) = (self.genes.len(), &self.rates);
         let saved = self.genes.save().text("iterations", rates.iterations.to_string());
         let saved = saved.text("tolerance", rates.tolerance.to_string()).params("response", &rates.response);
+        let saved = saved.text("penalty", self.penalty.to_string());
         let saved = saved.tensor("means", &[n], &rates.means).tensor("intercepts", &[n], &rates.intercepts);
         let saved = rates.responses.save("responses", saved);
         rates.presences.save("presences", saved).to_bytes()
@@ -219,7 +223,13 @@ impl Fitted for Dynamics {
             responses: Weights::load("responses", &saved, n)?,
             presences: Weights::load("presences", &saved, n)?,
         };
-        Ok(Self { genes, rates })
+        let penalty = saved.get_text("penalty")?.parse()?;
+        Ok(Self { genes, penalty, rates })
+    }
+
+    fn tables(&self) -> Result<Vec<(String, RecordBatch)>> {
+        let (penalty, response) = (self.penalty.to_json(), self.rates.response.to_json());
+        Ok(vec![chosen_table(&[("penalty", penalty), ("response", response)])?])
     }
 }
 
@@ -251,7 +261,7 @@ mod tests {
             assert!((state[0] - x0).abs() < 1e-9 && (state[1] - 2.0).abs() < 1e-9);
             let alone = rates.steady(&[0]).levels;
             assert!((alone[0] - 2.0).abs() < 1e-9 && alone[1] == 0.0);
-            let model = Dynamics { genes: Genes::of(&Cells::from_view(&view)).unwrap(), rates };
+            let model = Dynamics { genes: Genes::of(&Cells::from_view(&view)).unwrap(), penalty: 1.0, rates };
             let list = knockouts(&[(0, &[]), (0, &[0]), (0, &[1]), (0, &[0, 1])]);
             let rows = ask(&model, &both, &list).unwrap();
             let share = (x0 / (2.0 + x0)) as f32;

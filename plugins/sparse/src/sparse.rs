@@ -5,8 +5,9 @@ use crate::design::{Features, Levels};
 use crate::plan::Plan;
 use crate::solver::{Line, Regression};
 use crate::weights::Weights;
+use lacuna_sdk::arrow::RecordBatch;
 use lacuna_sdk::rows::{Asked, Genes};
-use lacuna_sdk::{prelude::*, tracing};
+use lacuna_sdk::{chosen_table, prelude::*, tracing};
 
 /// What the penalty is chosen from, the strongest first.
 const PENALTIES: [f64; 7] = [0.16, 0.08, 0.04, 0.02, 0.01, 0.005, 0.0025];
@@ -178,6 +179,10 @@ impl Fitted for Lines {
         let intercepts = saved.get_tensor("intercepts", &[genes.len()])?.to_vec();
         let weights = Weights::load("weights", &saved, genes.len())?;
         Ok(Self { genes, penalty, intercepts, weights })
+    }
+
+    fn tables(&self) -> Result<Vec<(String, RecordBatch)>> {
+        Ok(vec![chosen_table(&[("penalty", self.penalty.to_json())])?])
     }
 }
 

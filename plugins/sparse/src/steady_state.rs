@@ -83,7 +83,7 @@ impl Model for SteadyState {
         })?;
         let name = response.to_json();
         tracing::info!(penalty, response = %name, "{:.1} weights a gene", rates.len() as f64 / levels.genes as f64);
-        Ok(Dynamics { genes: plan.genes, rates })
+        Ok(Dynamics { genes: plan.genes, penalty, rates })
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::fixtures::{ask, cells, fit, holds_for_a_model, knockouts, regulated_cells};
     use lacuna_sdk::rand::RngExt;
-    use lacuna_sdk::testing;
+    use lacuna_sdk::{chosen_table, testing};
 
     #[test]
     fn holds_what_every_model_holds() {
@@ -184,13 +184,16 @@ mod tests {
             training.validation = Some(Cells::from_view(&held_out));
             let response = Some(Response::Linear);
             let config = SteadyStateConfig { refit, penalty, response, ..SteadyStateConfig::default() };
-            SteadyState(config).fit(&training, &testing::context(1)).unwrap().save().unwrap()
+            SteadyState(config).fit(&training, &testing::context(1)).unwrap()
         };
+        let saved = |refit, penalty| with(refit, penalty).save().unwrap();
         let response = Some(Response::Linear);
         let fixed = SteadyStateConfig { penalty: Some(0.03), response, ..SteadyStateConfig::default() };
-        assert!(with(false, Some(0.03)) == fit(&SteadyState(fixed), &train).unwrap().save().unwrap());
-        assert_ne!(with(true, Some(0.03)), with(false, Some(0.03)));
-        assert!(PENALTIES.iter().any(|&penalty| with(false, Some(penalty)) == with(false, None)));
+        assert!(saved(false, Some(0.03)) == fit(&SteadyState(fixed), &train).unwrap().save().unwrap());
+        assert_ne!(saved(true, Some(0.03)), saved(false, Some(0.03)));
+        let chosen = PENALTIES.iter().find(|&&penalty| saved(false, Some(penalty)) == saved(false, None));
+        let told = [("penalty", chosen.unwrap().to_json()), ("response", Response::Linear.to_json())];
+        assert_eq!(with(false, None).tables().unwrap(), [chosen_table(&told).unwrap()]);
     }
 
     /// Steady states of 30 genes in a ring: each is activated by the next, and repressed by the one after.

@@ -1,11 +1,11 @@
 //! What a refit changes: the seed, or the cells.
 
+use super::replicates::Replicates;
 use crate::data::{Cells, Csr};
 use crate::pipeline::step_seed;
 use crate::run::seeded_stream;
 use anyhow::{Result, ensure};
 use rand::seq::SliceRandom;
-use std::collections::BTreeMap;
 
 /// How a refit differs from the fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,12 @@ impl Variation {
     }
 
     /// The cells that a refit learns from; `part` tells training from validation cells, the seed is the step's.
-    pub fn of(self, cells: &Cells, replicate: Option<&str>, (seed, part): (u64, &str)) -> Result<Cells> {
+    pub fn of(
+        self,
+        cells: &Cells,
+        replicates: Option<&Replicates>,
+        (seed, part): (u64, &str),
+    ) -> Result<Cells> {
         let drawn_as = match self {
             Self::Half(n) => format!("halves-{}", n / 2),
             _ => self.name(),
@@ -48,7 +53,13 @@ impl Variation {
         let mut stream = seeded_stream(step_seed(seed, &format!("{drawn_as} {part}")), 0);
         let varied = match self {
             Self::Seed(_) => cells.clone(),
-            Self::Half(n) => cells.select_cells(&half(cells, replicate, n % 2 == 0, &mut stream)?),
+            Self::Half(n) => {
+                // Drawn alike for training and validation cells.
+                let mut of_replicates = seeded_stream(step_seed(seed, &format!("{drawn_as} replicates")), 0);
+                let whole = replicates.map(|r| r.half(cells, n % 2 == 0, &mut of_replicates)).transpose()?;
+                let rows = whole.flatten().unwrap_or_else(|| half(cells.len(), n % 2 == 0, &mut stream));
+                cells.select_cells(&rows)
+            }
             Self::Null(_) => {
                 let dealt = self.dealt(cells.n_genes(), seed);
                 Cells { x: dealt_out(cells, &dealt, &mut stream), ..cells.clone() }
@@ -79,31 +90,14 @@ pub fn has_thresholds(cells: &Cells) -> bool {
     cells.x.values.iter().all(|v| v.fract() == 0.0) && cells.x.values.iter().any(|v| *v > 1.0)
 }
 
-/// The values of an annotation that names replicates, each with its cells.
-pub fn replicates(cells: &Cells, name: &str) -> Result<Vec<Vec<usize>>> {
-    let mut of: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
-    for (cell, value) in crate::run::obs_column(&cells.obs, name)?.texts().into_iter().enumerate() {
-        of.entry(value).or_default().push(cell);
-    }
-    Ok(of.into_values().collect())
-}
-
-/// The cells of one half of the cells, or of the replicates where there are several; ascending.
-fn half(
-    cells: &Cells,
-    replicate: Option<&str>,
-    first: bool,
-    stream: &mut impl rand::Rng,
-) -> Result<Vec<usize>> {
-    let mut units = match replicate.map(|name| replicates(cells, name)).transpose()? {
-        Some(units) if units.len() > 1 => units,
-        _ => (0..cells.len()).map(|cell| vec![cell]).collect(),
-    };
-    units.shuffle(stream);
-    let rest = units.split_off(units.len() / 2);
-    let mut rows = if first { units } else { rest }.concat();
+/// One half of so many cells; ascending.
+fn half(cells: usize, first: bool, stream: &mut impl rand::Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..cells).collect();
+    order.shuffle(stream);
+    let rest = order.split_off(cells / 2);
+    let mut rows = if first { order } else { rest };
     rows.sort_unstable();
-    Ok(rows)
+    rows
 }
 
 /// The matrix with the values of some genes dealt out anew within strata of library size.
@@ -160,6 +154,7 @@ mod tests {
     use super::*;
     use crate::data::{Column, Frame};
     use arrow_array::StringArray;
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     /// 40 cells × 6 genes, of which the first two are always expressed together; donors of 10 cells.
@@ -196,12 +191,13 @@ mod tests {
     #[test]
     fn replicates_are_halved_whole() {
         let cells = cells();
-        let half = Variation::Half(3).of(&cells, Some("donor"), (11, "training")).unwrap();
+        let replicates = Replicates::of("donor", &cells, Some(&cells)).unwrap();
+        let half = |part| Variation::Half(3).of(&cells, Some(&replicates), (11, part)).unwrap();
         let mut of: BTreeMap<String, usize> = BTreeMap::new();
-        let donors = half.obs.column("donor").unwrap().texts();
+        let donors = half("training").obs.column("donor").unwrap().texts();
         donors.into_iter().for_each(|d| *of.entry(d.unwrap()).or_default() += 1);
         assert_eq!(of.values().copied().collect::<Vec<_>>(), [10, 10]);
-        assert!(Variation::Half(0).of(&cells, Some("animal"), (1, "training")).is_err());
+        assert_eq!(half("training").ids, half("validation").ids);
     }
 
     #[test]

@@ -57,8 +57,8 @@ pub fn run(
     let refitted = refitted(&whole, &knockouts, &parts, cx)?;
     let (shown, names) = (screen.shown(), groups.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
     let (what, genes) = ((described.as_slice(), shown), cells.n_genes());
-    let stability = refits::judge(&mut summaries, what, &names, refitted.as_ref(), genes);
-    refits::warn_of_ranking(&stability, &cx.services);
+    let judgement = refits::judge(&mut summaries, what, &names, refitted.as_ref(), genes);
+    refits::warn_of_ranking(&judgement, &cx.services);
     cx.write("genes.csv", &genes::write_csv(&summaries, &cells.var)?)?;
     let ranked = (impacts[0][shown].as_slice(), lowest_first(&described[shown]));
     let chosen = strongest(screen, &knockouts, cells, ranked, &cx.services)?;
@@ -70,7 +70,7 @@ pub fn run(
         "knockouts": knockouts.len(), "cells": cells.len(), "genes": cells.n_genes(), "population": true,
         "model": model.fitted.name(), "impacts": described, "strategy": screen.knockouts.full_name(),
         "top": chosen.iter().map(label).collect::<Vec<_>>(), "shown": described[shown],
-        "stability": stability, "unlike": unlike,
+        "stability": judgement.stability, "unlike": unlike,
         "keystones": genes::keystones(&summaries, column, &cells.var, &screen.effects.genes),
     });
     cx.write("screen.json", &json_bytes(&summary)?)?;

@@ -7,7 +7,7 @@ use super::{Setup, Subjects};
 use crate::data::{CellSet, Knockouts, Window};
 use crate::plugin::Services;
 use crate::run::{Cancelled, StepCx, write_atomically};
-use crate::steps::{FittedModel, Variation};
+use crate::steps::{FittedModel, MOST_REFITS as MOST, Variation};
 use anyhow::{Context, Result};
 use serde_json::{Value as Json, json};
 use std::collections::HashSet;
@@ -171,8 +171,12 @@ impl Refitted {
             "halves": mean(halves.chunks_exact(2).map(|pair| shared(&pair[0], &pair[1]))),
             "seeds": mean(pairs.map(|(a, b)| shared(&seeds[a], &seeds[b]))),
             "threshold": mean(tops(|v| v == Variation::Threshold).iter().map(|t| shared(t, &own))),
-            "depth": shared(&top(self.depth.of(column, SHALLOW), tail), &top(self.depth.of(column, DEEP), tail)),
         });
+        let (shallow, deep) = (self.depth.of(column, SHALLOW), self.depth.of(column, DEEP));
+        // A model of the population that answers the same whatever the cells says nothing of their depth.
+        if shallow.iter().zip(deep).any(|(a, b)| a != b && !(a.is_nan() && b.is_nan())) {
+            stability["depth"] = json!(shared(&top(shallow, tail), &top(deep, tail)));
+        }
         for (name, ranking) in plain {
             stability[*name] = json!(shared(&top(ranking, Tail::Upper), &own));
         }
@@ -254,8 +258,62 @@ impl Sink for Adding<'_> {
     }
 }
 
-/// Adds to summaries how each gene stands among those like it, and what refits say of it; tells how stable the ranking by
-/// the impact for people is.
+/// What refits say of a screen as a whole, by the impact for people over all cells.
+pub struct Judgement {
+    /// How stable the ranking is.
+    pub stability: Json,
+    /// Why nothing could be found, if that is so.
+    least: Option<Least>,
+}
+
+/// Genes of which no null fit says as much, while there are too few of them, or of null fits, for a false discovery rate below 5 %.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Least {
+    genes: usize,
+    /// The p of them.
+    p: f64,
+    tested: usize,
+    null: usize,
+}
+
+/// A false discovery rate below this is a finding.
+const FOUND: f64 = 0.05;
+
+impl Least {
+    /// If nothing is found for want of null fits.
+    fn of(spread: &Spread, null: usize) -> Option<Self> {
+        let at: Vec<usize> = (0..spread.p.len()).filter(|&g| spread.least[g]).collect();
+        if at.is_empty() || spread.fdr.iter().any(|fdr| *fdr < FOUND) {
+            return None;
+        }
+        let p = at.iter().map(|&g| spread.p[g]).fold(0.0, f64::max);
+        let tested = spread.p.iter().filter(|p| !p.is_nan()).count();
+        Some(Self { genes: at.len(), p, tested, null })
+    }
+
+    /// How many null fits give so many genes at the smallest p a rate below 5 %, in tens.
+    fn enough(&self) -> usize {
+        let values = |p: f64| 1.0 / p - 1.0;
+        let p = FOUND * self.genes as f64 / self.tested as f64;
+        let needed = self.null as f64 * values(p) / values(self.p);
+        (needed.floor() as usize + 1).next_multiple_of(10)
+    }
+
+    fn words(&self) -> String {
+        let Self { genes, p, tested, null } = self;
+        let more = match self.enough() as u64 {
+            enough @ 0..=MOST => format!("`uncertainty = {{ null = {enough} }}` can tell more"),
+            _ => format!("even `null = {MOST}` would not suffice: fewer genes can be told apart"),
+        };
+        format!(
+            "no gene has a false discovery rate below {FOUND}, and {genes} of {tested} are at the smallest p that {null} \
+             null fits can give ({p:.4}): {more}"
+        )
+    }
+}
+
+/// Adds to summaries how each gene stands among those like it, and what refits say of it; tells what they say of the
+/// ranking by the impact for people.
 ///
 /// `described` says what the impacts are, in the order of columns; `shown` is the one for people.
 pub fn judge(
@@ -264,8 +322,8 @@ pub fn judge(
     groups: &[String],
     refitted: Option<&Refitted>,
     genes: usize,
-) -> Json {
-    let mut stability = Json::Null;
+) -> Judgement {
+    let mut judgement = Judgement { stability: Json::Null, least: None };
     for of_one in summaries.chunk_by_mut(|a, b| (&a.group, &a.metric) == (&b.group, &b.metric)) {
         let position = |d: &Json| d["column"].as_str() == Some(of_one[0].metric.as_str());
         let Some(column) = described.iter().position(position) else { continue };
@@ -289,7 +347,9 @@ pub fn judge(
         let spread = refitted.map(|refitted| refitted.spread(&values, (column, group), &order, tail));
         if let Some(refitted) = refitted.filter(|_| (column, group) == (shown, 0)) {
             let plain = [("abundance", abundance), ("presence", presence)];
-            stability = refitted.stability(&values, column, tail, &plain);
+            judgement.stability = refitted.stability(&values, column, tail, &plain);
+            let null = refitted.some(|v| matches!(v, Variation::Null(_))).len();
+            judgement.least = spread.as_ref().and_then(|spread| Least::of(spread, null));
         }
         for summary in of_one.iter_mut() {
             let gene = summary.gene as usize;
@@ -300,11 +360,14 @@ pub fn judge(
             }
         }
     }
-    stability
+    judgement
 }
 
-/// Warns of a ranking that is not stable, or is one of abundance.
-pub fn warn_of_ranking(stability: &Json, host: &Services) {
+/// Warns of a ranking that is not stable, or is one of abundance, and of too few null fits to find anything by.
+pub fn warn_of_ranking(Judgement { stability, least }: &Judgement, host: &Services) {
+    if let Some(least) = least {
+        host.warn(least.words());
+    }
     const LOW: f64 = 0.5;
     const HIGH: f64 = 0.8;
     let top = &stability["top"];
@@ -336,6 +399,26 @@ mod tests {
     }
 
     #[test]
+    fn so_many_null_fits_are_enough_as_are_said_to_be() {
+        // 100 genes alike in groups of 20, of which 6 stand out.
+        let values: Vec<f64> = (0..100).map(|g| if g % 17 == 5 { 2.0 } else { 0.5 }).collect();
+        let order: Vec<usize> = (0..100).collect();
+        let with = |null: usize| {
+            let fits = vec![(0..100).map(|g| f64::from(g % 7) / 7.0).collect::<Vec<f64>>(); null];
+            let fits: Vec<&[f64]> = fits.iter().map(Vec::as_slice).collect();
+            Least::of(&Spread::of(&values, (&[], &fits), &order, Tail::Upper), null)
+        };
+        let least = with(3).unwrap();
+        assert_eq!(least, Least { genes: 6, p: 1.0 / 64.0, tested: 100, null: 3 });
+        assert_eq!(least.enough(), 20);
+        assert!(least.words().contains("6 of 100") && least.words().contains("null = 20"));
+        assert_eq!(with(20), None);
+        assert!(with(15).is_some());
+        let one_of_many = Least { genes: 1, p: 0.0094, tested: 2000, null: 20 };
+        assert!(one_of_many.words().contains("even `null = 1000` would not suffice"));
+    }
+
+    #[test]
     fn means_are_read_as_they_were_written() {
         let means = means(&[0.5, f64::NAN, 0.25]);
         let again = Means::unknown(1, 1, 3).restored(&means.bytes()).unwrap();
@@ -358,11 +441,13 @@ mod tests {
             (Variation::Half(2), means(&down)),
             (Variation::Half(3), means(&down)),
         ];
-        let refitted = Refitted { refits, depth };
+        let mut refitted = Refitted { refits, depth };
         let found = refitted.stability(&up, 0, Tail::Upper, &[("abundance", down)]);
         assert_eq!((&found["top"], &found["halves"]), (&json!(4), &json!(0.5)));
-        assert_eq!((&found["seeds"], &found["depth"]), (&Json::Null, &json!(1.0)));
+        assert_eq!((&found["seeds"], &found["depth"]), (&Json::Null, &Json::Null));
         assert_eq!(found["abundance"], json!(0.0));
+        refitted.depth.of_mut(0, DEEP)[3] = f64::NAN;
+        assert_eq!(refitted.stability(&up, 0, Tail::Upper, &[])["depth"], json!(1.0));
         assert_eq!(strongest(&[3.0, f64::NAN, 1.0, 2.0], Tail::Lower, 2), HashSet::from([2, 3]));
     }
 }

@@ -27,8 +27,11 @@ impl Tail {
 pub struct Spread {
     /// Ends of the interval that holds what 95 % of refits to as many other cells would say.
     pub interval: Vec<(f64, f64)>,
-    /// The share of refits without relations between genes, of this gene and of those like it, that say as much.
+    /// The share of refits without relations between genes, of this gene and of those like it, that say as much. None where
+    /// these and the fit all say the same.
     pub p: Vec<f64>,
+    /// Whether no such refit says as much: p is as small as it can be.
+    pub least: Vec<bool>,
     /// Benjamini and Hochberg's, over the genes.
     pub fdr: Vec<f64>,
 }
@@ -44,42 +47,52 @@ impl Spread {
         let t: Vec<f64> = (0..=halves.len() / 2).map(|freedom| PLAIN.t(freedom)).collect();
         let interval =
             (0..values.len()).map(|g| interval(values[g], halves.iter().map(|h| h[g]), &t)).collect();
-        let p = by_likeness(values, order, |gene, like| {
+        let told = by_likeness(values, order, (f64::NAN, false), |gene, like| {
             let pool = like.iter().flat_map(|&g| null.iter().map(move |n| n[g])).filter(|x| !x.is_nan());
             let strength = tail.strength(values[gene]);
-            let (mut all, mut strong) = (0, 0);
+            let (mut all, mut strong, mut same) = (0, 0, 0);
             for x in pool {
                 all += 1;
                 strong += usize::from(tail.strength(x) >= strength);
+                same += usize::from(x == values[gene]);
             }
-            if all == 0 { f64::NAN } else { (1 + strong) as f64 / (1 + all) as f64 }
+            let p = if same == all { f64::NAN } else { (1 + strong) as f64 / (1 + all) as f64 };
+            (p, strong == 0 && all > 0)
         });
-        let known: Vec<usize> = (0..p.len()).filter(|&g| !p[g].is_nan()).collect();
+        let (p, least): (Vec<f64>, Vec<bool>) = told.into_iter().unzip();
+        // A gene of which nothing can be told is one of the family all the same.
+        let family: Vec<usize> = (0..p.len()).filter(|&g| !values[g].is_nan()).collect();
         let mut fdr = vec![f64::NAN; p.len()];
-        let found = adjusted(&known.iter().map(|&g| p[g]).collect::<Vec<_>>());
-        known.iter().zip(found).for_each(|(&g, x)| fdr[g] = x);
-        Self { interval, p, fdr }
+        let found =
+            adjusted(&family.iter().map(|&g| if p[g].is_nan() { 1.0 } else { p[g] }).collect::<Vec<_>>());
+        family.iter().zip(found).filter(|(g, _)| !p[**g].is_nan()).for_each(|(&g, x)| fdr[g] = x);
+        Self { interval, p, least, fdr }
     }
 }
 
 /// The share of the genes like it, the gene itself among them, whose values are as strong; of each gene.
 pub fn among_like(values: &[f64], order: &[usize], tail: Tail) -> Vec<f64> {
-    by_likeness(values, order, |gene, like| {
+    by_likeness(values, order, f64::NAN, |gene, like| {
         let strong = |g: &&usize| tail.strength(values[**g]) >= tail.strength(values[gene]);
         like.iter().filter(strong).count() as f64 / like.len() as f64
     })
 }
 
-/// A number for each gene that has a value, from the genes like it, itself among them.
-fn by_likeness(values: &[f64], order: &[usize], number: impl Fn(usize, &[usize]) -> f64) -> Vec<f64> {
+/// What is told of each gene that has a value, from the genes like it, itself among them.
+fn by_likeness<T: Clone>(
+    values: &[f64],
+    order: &[usize],
+    nothing: T,
+    tell: impl Fn(usize, &[usize]) -> T,
+) -> Vec<T> {
     let order: Vec<usize> = order.iter().copied().filter(|&g| !values[g].is_nan()).collect();
     let like = (order.len() / 20).clamp(LIKE.0, LIKE.1).min(order.len().saturating_sub(1));
-    let mut numbers = vec![f64::NAN; values.len()];
+    let mut told = vec![nothing; values.len()];
     for (at, &gene) in order.iter().enumerate() {
         let first = at.saturating_sub(like / 2).min(order.len() - 1 - like);
-        numbers[gene] = number(gene, &order[first..=first + like]);
+        told[gene] = tell(gene, &order[first..=first + like]);
     }
-    numbers
+    told
 }
 
 /// The interval about a value for one further refit to as many other cells, from refits on halves of the cells.
@@ -87,10 +100,11 @@ fn by_likeness(values: &[f64], order: &[usize], number: impl Fn(usize, &[usize])
 /// The values of halves scatter about that of all cells as that of all cells does about the truth (a delete-half jackknife,
 /// Shao & Wu 1989), and what chance beside the cells adds to a fit is in them once. A further refit scatters as much, so
 /// that their difference is √2 as wide. The two halves of a draw mirror each other: half as many degrees of freedom.
-/// `t` has Student's quantile for each number of these.
+/// `t` has Student's quantile for each number of these. Halves that all say exactly the same tell nothing of how far fits
+/// scatter: as of a gene that too few cells of each half lack for a model to judge it.
 fn interval(value: f64, halves: impl Iterator<Item = f64>, t: &[f64]) -> (f64, f64) {
     let halves: Vec<f64> = halves.filter(|x| !x.is_nan()).collect();
-    if value.is_nan() || halves.len() < FEWEST {
+    if value.is_nan() || halves.len() < FEWEST || halves.iter().all(|x| *x == halves[0]) {
         return (f64::NAN, f64::NAN);
     }
     let n = halves.len() as f64;
@@ -128,7 +142,25 @@ mod tests {
             .count();
         let coverage = f64::from(inside as u32) / f64::from(trials);
         assert!((0.935..=0.965).contains(&coverage), "{coverage}");
-        assert!(interval(1.0, [1.0; 4].into_iter(), &t).0.is_nan());
+        assert!(interval(1.0, [1.0, 2.0, 3.0, 4.0].into_iter(), &t).0.is_nan());
+        assert!(interval(1.0, [1.0; 20].into_iter(), &t).0.is_nan());
+    }
+
+    #[test]
+    fn fits_that_all_say_the_same_make_no_interval_and_no_p_but_count_in_the_family() {
+        // The first gene is refused by all fits, the second by halves only; the others are told apart.
+        let values: Vec<f64> = (0..60).map(|g| if g == 0 { 0.0 } else { 100.0 + f64::from(g) }).collect();
+        let half = |k: i32| (0..60).map(|g| f64::from(if g < 2 { 0 } else { k + g })).collect::<Vec<f64>>();
+        let halves: Vec<Vec<f64>> = (0..6).map(half).collect();
+        let nulls = vec![vec![0.0; 60]; 20];
+        let [halves, nulls] = [&halves, &nulls].map(|f| f.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let order: Vec<usize> = (0..60).collect();
+        let spread = Spread::of(&values, (&halves, &nulls), &order, Tail::Upper);
+        let known = |x: f64| !x.is_nan();
+        assert_eq!([0, 1, 2].map(|g| known(spread.interval[g].0)), [false, false, true]);
+        assert_eq!([0, 1, 2].map(|g| known(spread.p[g])), [false, true, true]);
+        assert_eq!([0, 1, 2].map(|g| spread.least[g]), [false, true, true]);
+        assert!(spread.fdr[0].is_nan() && (spread.fdr[1] - spread.p[1] * 60.0 / 59.0).abs() < 1e-12);
     }
 
     #[test]
