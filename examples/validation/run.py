@@ -202,14 +202,14 @@ def what_was_measured(told):
 
 def draw(rows, path):
     """Means and intervals, one line for each model."""
-    figure, axes = plt.subplots(figsize=(7, 0.3 * len(rows) + 0.8))
+    figure, axes = plt.subplots(figsize=(8, 0.3 * len(rows) + 0.8))
     for at, (name, mean, low, high) in enumerate(reversed(rows)):
         colour = "#888888" if kind(name) else "#1f5a8a"
         axes.plot([low, high], [at, at], color=colour, lw=1.5)
         axes.plot([mean], [at], "o", color=colour, ms=5)
     axes.set_yticks(range(len(rows)), [name for name, *_ in reversed(rows)])
     axes.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
-    axes.set_xlabel("Spearman with the measured change: mean over informative knockouts, 95 %")
+    axes.set_xlabel("Mean Spearman with the measured change, 95 %")
     for side in ["top", "right"]:
         axes.spines[side].set_visible(False)
     figure.tight_layout()
