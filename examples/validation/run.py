@@ -181,9 +181,10 @@ def beside_known(table):
     lines = []
     for method, mean, (low, high), ours in KNOWN:
         for name in ours:
-            value, n = table[name].mean(), int(table[name].notna().sum())
+            (value, *own), n = mean_interval(table[name]), int(table[name].notna().sum())
+            found = f"{value:+.3f}" + ("" if np.isnan(own[0]) else f" [{own[0]:+.2f}, {own[1]:+.2f}]")
             within = "yes" if low <= value <= high else "**no**"
-            lines.append([method, f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", name, f"{value:+.3f}", str(n), within])
+            lines.append([method, f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", name, found, str(n), within])
     return grid_of(["known", "mean", "here", "mean", "knockouts", "within"], lines)
 
 
