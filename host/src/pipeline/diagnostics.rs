@@ -99,7 +99,7 @@ impl Diagnostic {
         }
         match candidates.len() {
             0 => self,
-            n if n <= 32 => self.help(format!("there are: {}", candidates.join(", "))),
+            n if n <= 40 => self.help(format!("there are: {}", candidates.join(", "))),
             _ => self,
         }
     }
