@@ -394,6 +394,8 @@ fn models_of_other_training_cells_have_baselines_of_their_own() {
         [3, 3, 3, 0],
         "{scores}"
     );
+    let step = std::fs::read_to_string(mapping.join("step.json")).unwrap();
+    assert!(step.contains("two learned from ") && !step.contains("one learned from "), "{step}");
     let evaluation: Json =
         serde_json::from_slice(&std::fs::read(mapping.join("evaluation.json")).unwrap()).unwrap();
     for verdict in evaluation["verdicts"].as_array().unwrap() {

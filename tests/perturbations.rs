@@ -228,7 +228,8 @@ fn run(project: &Path, path: &std::ffi::OsStr) -> (String, String) {
 #[test]
 fn who_learned_from_what_it_is_compared_with_is_named_and_gets_no_verdict() {
     let Some(path) = python_path() else { return };
-    let parts = "[steps.parts]\nuse = \"split\"\nfrom = \"singles\"\ntest = 0.5\nvalidation = 0\n";
+    let parts = "[steps.parts]\nuse = \"split\"\nfrom = \"singles\"\ntest = 0.5\nvalidation = 0\n[steps.fewer]\nuse = \
+                 \"prepare\"\nfrom = \"world\"\ndownsample = 100\n";
     let held = "learned from cells with 10 of the perturbations that it is compared with";
     let cells = |n: usize| format!("learned from {n} of the perturbed cells that it is compared with");
     let cases = [
@@ -242,6 +243,7 @@ fn who_learned_from_what_it_is_compared_with_is_named_and_gets_no_verdict() {
             "of the perturbed cells".into(),
         ),
         ("use = \"linear\"\ntrain = \"world\"", "singles", "[]", cells(400)),
+        ("use = \"linear\"\ntrain = \"fewer\"", "singles", "[]", "of the perturbed cells".into()),
         // A baseline.
         (
             "use = \"linear\"\ntrain = \"singles\"",

@@ -2,13 +2,14 @@
 
 use super::scores::{Blocks, Contender, Over, ScoreRow, plain_row, score, score_pair};
 use super::unlike::Unlike;
-use super::{Evaluate, Judge, by_training, name_of, single};
+use super::{Evaluate, Judge, TrainingCells, by_training, name_of, single};
 use crate::data::{Cells, Knockouts};
 use crate::plugin::Services;
 use crate::run::StepCx;
 use crate::steps::FittedModel;
 use anyhow::Result;
 use rayon::prelude::*;
+use std::collections::HashSet;
 
 const CELLS_AT_ONCE: usize = 64;
 
@@ -31,6 +32,7 @@ pub fn scores(
         for (chosen, model) in models.iter().zip(&fitted) {
             let name = name_of(chosen, cx);
             unlike.extend(Unlike::of(&name, model, &aligned)?);
+            peers.training.iter().for_each(|training| warn_of_seen(&name, training, &cells, &cx.services));
             contenders.push(contender(name, false, model, &aligned, &cx.services)?);
         }
         // Beside them stand the baselines that learned from the same cells.
@@ -53,6 +55,22 @@ pub fn scores(
         }
     }
     Ok((rows, unlike))
+}
+
+/// Says how many of the cells a model has learned from.
+fn warn_of_seen(name: &str, training: &TrainingCells, cells: &Cells, host: &Services) {
+    let named = |cells: &'_ Cells, i: usize| (cells.obs.names[i].clone(), cells.library[i].to_bits());
+    let parts = std::iter::once(&training.0).chain(&training.1);
+    let learned: HashSet<(String, u64)> =
+        parts.flat_map(|cells| (0..cells.len()).map(|i| named(cells, i))).collect();
+    let seen = (0..cells.len()).filter(|&i| learned.contains(&named(cells, i))).count();
+    if seen > 0 {
+        host.warn(format!(
+            "{name} learned from {seen} of the {} cells: of these a score says how well it remembers, not how well it \
+             predicts",
+            cells.len()
+        ));
+    }
 }
 
 /// A model with the profiles that it predicts of cells as they are.

@@ -41,6 +41,8 @@ pub struct Court<'a> {
     pub contenders: &'a [Contender],
     /// The stand-ins of the targets.
     pub random: &'a RandomTargets,
+    /// What names end with that several sets of training cells would share.
+    pub whose: &'a str,
     /// Logging and cancellation.
     pub host: &'a Services,
 }
@@ -436,7 +438,8 @@ impl Trial<'_> {
                 .collect();
             for (name, units) in self.ceilings.iter().flat_map(|ceilings| ceilings.named()) {
                 let scored = members.iter().filter(|&&i| units[i].is_finite()).count();
-                let mut row = self.empty(name, false, stratum, over(units, &members));
+                let name = format!("{name}{}", self.court.whose);
+                let mut row = self.empty(&name, false, stratum, over(units, &members));
                 row.scored = stratum.is_pooled().then_some(scored);
                 of_stratum.push(row);
             }
