@@ -229,7 +229,7 @@ fn run(project: &Path, path: &std::ffi::OsStr) -> (String, String) {
 fn who_learned_from_what_it_is_compared_with_is_named_and_gets_no_verdict() {
     let Some(path) = python_path() else { return };
     let parts = "[steps.parts]\nuse = \"split\"\nfrom = \"singles\"\ntest = 0.5\nvalidation = 0\n[steps.fewer]\nuse = \
-                 \"prepare\"\nfrom = \"world\"\ndownsample = 100\n";
+                 \"prepare\"\nfrom = \"world\"\ngenes = { dominant = 0.03 }\n";
     let held = "learned from cells with 10 of the perturbations that it is compared with";
     let cells = |n: usize| format!("learned from {n} of the perturbed cells that it is compared with");
     let cases = [
@@ -260,6 +260,8 @@ fn who_learned_from_what_it_is_compared_with_is_named_and_gets_no_verdict() {
         let project = project(&pipeline(&steps));
         let (said, steps) = run(project.path(), &path);
         assert!(steps.contains(&expected), "{model}: {steps}");
+        // Without these genes the cells of `fewer` have libraries of their own.
+        assert!(steps.contains("of all counts: left out"), "{steps}");
         assert!(!said.contains("beats every") && !said.contains("m beats"), "{model}: {said}");
         assert!(!said.contains("beat py-measured") && !said.contains("py-measured,"), "{model}: {said}");
     }
