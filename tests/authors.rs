@@ -79,21 +79,21 @@ fn a_new_metric_is_tested_built_and_run_in_an_empty_folder() {
     let here = tempfile::tempdir().unwrap();
     let library = built(here.path(), "new-metric", "metric");
     let (said, genes) = run(here.path(), "new-metric");
-    assert!(said.contains("new-metric/jensen-shannon against predicted-null"), "{said}");
-    assert!(genes.contains("all,jensen-shannon,") && genes.contains("all,bray-curtis,"), "{genes}");
+    assert!(said.contains("new-metric/jensen-shannon-bits against predicted-null"), "{said}");
+    assert!(genes.contains("all,jensen-shannon-bits,") && genes.contains("all,bray-curtis,"), "{genes}");
 
     // A second one has a component of the same name: a pipeline has to say which.
     let other = built(here.path(), "other-metric", "metric");
     let [one, two] = [&library, &other].map(|library| library.parent().unwrap().to_str().unwrap());
-    let said = why(&["jensen-shannon", "--plugin-dir", one, "--plugin-dir", two], 1);
+    let said = why(&["jensen-shannon-bits", "--plugin-dir", one, "--plugin-dir", two], 1);
     assert_eq!(said["verdict"], "ambiguous");
     let sentence = said["sentence"].as_str().unwrap();
     assert!(
-        sentence.ends_with("write new-metric/jensen-shannon or other-metric/jensen-shannon"),
+        sentence.ends_with("write new-metric/jensen-shannon-bits or other-metric/jensen-shannon-bits"),
         "{sentence}"
     );
     assert_eq!(
-        why(&["new-metric/jensen-shannon", "--plugin-dir", one, "--plugin-dir", two], 0)["verdict"],
+        why(&["new-metric/jensen-shannon-bits", "--plugin-dir", one, "--plugin-dir", two], 0)["verdict"],
         "used"
     );
 }

@@ -83,12 +83,12 @@ fn a_third_partys_metric_in_its_own_workspace_is_built_and_used() {
     let profile = bin_dir().file_name().unwrap().to_str().unwrap().to_string();
     let library = target.join(profile).join("libfirst_plugin.so");
     let inspected = succeed(lacuna(&["plugin", "inspect"]).arg(&library).output().unwrap());
-    assert!(inspected.contains("metric hellinger") && inspected.contains("floor = 0.0"), "{inspected}");
+    assert!(inspected.contains("metric squared-chord") && inspected.contains("floor = 0.0"), "{inspected}");
     let dir = tempfile::tempdir().unwrap();
     let set = format!("plugins.first-plugin.path={:?}", library.display().to_string());
     let mut command = lacuna(&["run", "--quiet", "--set", &set, "--run-dir"]);
     let said = succeed(command.arg(dir.path()).arg(&folder).output().unwrap());
-    assert!(said.contains("first-plugin/hellinger against predicted-null"), "{said}");
+    assert!(said.contains("first-plugin/squared-chord against predicted-null"), "{said}");
     let genes = std::fs::read_to_string(dir.path().join("steps/screen/genes.csv")).unwrap();
-    assert!(genes.contains("all,hellinger,") && genes.contains("all,bray-curtis,"));
+    assert!(genes.contains("all,squared-chord,") && genes.contains("all,bray-curtis,"));
 }

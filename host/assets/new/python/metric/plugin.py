@@ -7,7 +7,7 @@ import numpy as np
 class JensenShannon(lacuna.Metric):
     "Jensen-Shannon distance between two profiles, in bits (Endres and Schindelin 2003)"
 
-    id = "jensen-shannon"
+    id = "jensen-shannon-bits"
     high = 1.0
     power = lacuna.number(0.5, "0.5 is the distance, 1 the divergence itself", minimum=0.1, maximum=1.0)
 

@@ -1,7 +1,7 @@
 //! A metric: how far apart two profiles are.
 use lacuna_sdk::prelude::*;
 config! {
-    /// Parameters of `jensen-shannon`.
+    /// Parameters of `jensen-shannon-bits`.
     pub struct JensenShannonConfig {
         /// The power of the divergence: 0.5 is the distance, 1 the divergence itself.
         #[range(0.1..=1.0)]
@@ -11,7 +11,7 @@ config! {
 /// The Jensen-Shannon distance: 0 for equal profiles, 1 for those that share no gene.
 pub struct JensenShannon(JensenShannonConfig);
 impl Component for JensenShannon {
-    const ID: &str = "jensen-shannon";
+    const ID: &str = "jensen-shannon-bits";
     const DOC: &str = "Jensen-Shannon distance between two profiles, in bits (Endres and Schindelin 2003)";
     type Config = JensenShannonConfig;
     fn new(config: JensenShannonConfig) -> Result<Self> {
