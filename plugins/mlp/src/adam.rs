@@ -36,10 +36,12 @@ impl Descent {
 /// What an update multiplies with.
 #[derive(Clone, Copy)]
 pub struct Rates {
-    rate: f32,
-    correction: f32,
+    /// Of the mean, with its correction.
+    pub rate: f32,
+    /// √(1 − β₂ⁿ), which the root is divided by.
+    pub correction: f32,
     /// What is left of a weight: exactly 1 without decay.
-    left: f32,
+    pub left: f32,
 }
 
 impl Rates {

@@ -2,6 +2,7 @@
 
 use crate::collapsed::Collapsed;
 use crate::deep::Deep;
+use crate::device::{self, Device, Screener};
 use crate::fused;
 use crate::head::{Asked, Measure};
 use crate::lanes::Path;
@@ -11,7 +12,7 @@ use lacuna_sdk::arrow::{ArrayRef, Float64Array, RecordBatch, UInt64Array};
 use lacuna_sdk::ndarray::{Array1, Array2};
 use lacuna_sdk::prelude::*;
 use lacuna_sdk::{table, tracing};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The network with the best weights.
 pub struct FittedMlp {
@@ -20,9 +21,25 @@ pub struct FittedMlp {
     ready: Ready,
     /// Whether the map is screened as f16.
     f16: bool,
+    /// Where it screens.
+    place: Place,
+    /// The network on that device, since the first screen; nothing on the processor.
+    device: OnceLock<Result<Option<Box<dyn Screener>>>>,
     /// The training curve; told once, after the fit, and not saved with the weights.
     history: Vec<Look>,
 }
+
+/// A device, as parameters name it.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Its kind.
+    pub device: Device,
+    /// Its number.
+    pub index: usize,
+}
+
+/// The processor.
+const PROCESSOR: Place = Place { device: Device::Cpu, index: 0 };
 
 /// The network as knockouts need it.
 enum Ready {
@@ -44,7 +61,21 @@ impl FittedMlp {
             false => Ready::Linear(Collapsed::new(&network)),
             true => Ready::Deep(Deep::new(&network)),
         };
-        Self { genes, network, ready, f16: false, history }
+        Self { genes, network, ready, f16: false, place: PROCESSOR, device: OnceLock::new(), history }
+    }
+
+    /// Screens there.
+    pub fn on(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    /// The network on its device; nothing where that is the processor.
+    fn on_device(&self) -> Result<Option<&dyn Screener>> {
+        let opened = self.device.get_or_init(|| {
+            let device = device::open(self.place.device, self.place.index)?;
+            device.map(|device| device.screener(&self.network, self.f16)).transpose()
+        });
+        opened.as_ref().map(Option::as_deref).map_err(Clone::clone)
     }
 
     /// Its network, for a training that goes on with these cells.
@@ -175,7 +206,10 @@ impl Fitted for FittedMlp {
         let Some(measure) = Measure::of(screen) else { return Ok(false) };
         self.check(&screen.cells, &screen.knockouts)?;
         let asked = Asked { cells: &screen.cells, knockouts: &screen.knockouts, measure };
-        self.impacts(asked, Path::chosen(), impacts, cx)?;
+        match self.on_device()? {
+            Some(device) => device.impacts(asked, impacts, cx)?,
+            None => self.impacts(asked, Path::chosen(), impacts, cx)?,
+        }
         Ok(true)
     }
 
@@ -186,7 +220,9 @@ impl Fitted for FittedMlp {
             .names("genes", &self.genes)
             .text("widths", lacuna_sdk::serde_json::json!(widths).to_string())
             .text("activation", if relu { "relu" } else { "none" })
-            .text("f16", self.f16.to_string());
+            .text("f16", self.f16.to_string())
+            .text("device", self.place.device.word())
+            .text("device-index", self.place.index.to_string());
         for (i, Layer { w, b }) in (1..).zip(&self.network.layers) {
             let values: Vec<f32> = w.iter().copied().collect();
             saved = saved.tensor(&format!("w{i}"), &[w.nrows(), w.ncols()], &values).tensor(
@@ -207,6 +243,11 @@ impl Fitted for FittedMlp {
         }
         let mut fitted = Self::new(genes, network, vec![]);
         fitted.f16 = saved.get_text("f16")? == "true";
+        // A network of before there were devices names none.
+        if let Ok(word) = saved.get_text("device") {
+            let index = saved.get_text("device-index")?.parse()?;
+            fitted.place = Place { device: Device::of(word)?, index };
+        }
         match &mut fitted.ready {
             Ready::Linear(map) if fitted.f16 => map.halve(),
             _ => (),
@@ -322,7 +363,7 @@ mod tests {
         let genes: Vec<String> = (0..GENES).map(|j| format!("g{j}")).collect();
         let whole = FittedMlp::new(genes.clone(), network.clone(), vec![]);
         let ready = Ready::Linear(Collapsed::of_factors(&network));
-        let factors = FittedMlp { genes, network, ready, f16: false, history: vec![] };
+        let factors = FittedMlp { ready, ..FittedMlp::new(genes, network, vec![]) };
         let owned = random_cells(5, GENES, 4);
         let view = owned.to_view();
         let cells = Cells::from_view(&view);

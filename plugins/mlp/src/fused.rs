@@ -332,7 +332,7 @@ fn affine<L: Lanes>(l: L, (sum, share, bias): (&[Chunk], f32, &[Chunk]), out: &m
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::fitted::FittedMlp;
     use crate::network::{Network, Shape};
@@ -341,7 +341,7 @@ mod tests {
     use lacuna_sdk::testing::{self, context};
 
     /// Cells of very different sizes: with every gene, one, two, none, and random ones.
-    fn cells(genes: usize, seed: u64) -> OwnedCells {
+    pub fn cells(genes: usize, seed: u64) -> OwnedCells {
         let mut stream = context(seed).stream(1);
         let mut owned = OwnedCells::new((0..genes).map(|j| format!("g{j}")).collect());
         for (i, presence) in [1.0, 0.0, 0.0, 0.0, 0.5, 0.2, 0.8].into_iter().enumerate() {
@@ -358,7 +358,7 @@ mod tests {
     }
 
     /// No knockout, each gene that is expressed, pairs, triples, six at once, and what is not expressed.
-    fn knockouts(cells: &Cells<'_>) -> KnockoutList {
+    pub fn knockouts(cells: &Cells<'_>) -> KnockoutList {
         let mut list = KnockoutList::new();
         for cell in 0..cells.len() {
             let genes = cells.assemblage(cell);
@@ -421,8 +421,10 @@ mod tests {
         }
     }
 
-    const AGAINST: [&str; 4] = ["predicted", "predicted-null", "observed", "observed-null"];
-    const FORMULAS: [&str; 4] = ["bray-curtis", "keystoneness", "euclidean", "mae"];
+    /// Every reference.
+    pub const AGAINST: [&str; 4] = ["predicted", "predicted-null", "observed", "observed-null"];
+    /// Every formula.
+    pub const FORMULAS: [&str; 4] = ["bray-curtis", "keystoneness", "euclidean", "mae"];
 
     fn impacts(model: &FittedMlp, asked: Asked<'_>, path: Path) -> Vec<f32> {
         let mut impacts = vec![9.0; asked.knockouts.len()];

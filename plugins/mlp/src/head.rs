@@ -20,11 +20,14 @@ pub enum Formula {
 /// What is measured, and against what.
 #[derive(Debug, Clone, Copy)]
 pub struct Measure {
-    formula: Formula,
-    observed: bool,
-    null: bool,
+    /// What is computed of two profiles.
+    pub formula: Formula,
+    /// Whether the reference is the observed profile, not the predicted one.
+    pub observed: bool,
+    /// Whether the reference loses the genes too.
+    pub null: bool,
     /// The pseudo-share e / N of anchoring.
-    anchor: Option<f32>,
+    pub anchor: Option<f32>,
     genes: usize,
 }
 

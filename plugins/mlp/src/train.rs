@@ -4,6 +4,7 @@
 use crate::MlpConfig;
 use crate::batch::{Batch, Sets};
 use crate::checkpoint::{Checkpoints, State};
+use crate::device;
 use crate::lanes::Path;
 use crate::network::{Network, Shape};
 use crate::step::Trainer;
@@ -17,7 +18,7 @@ const INIT: u64 = 0;
 const MINIBATCHES: u64 = 1;
 
 /// Validation cells that are predicted at once, which bounds the memory.
-const VALIDATION_BLOCK: usize = 512;
+pub const VALIDATION_BLOCK: usize = 512;
 
 /// One look at the losses.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,27 +50,30 @@ pub fn train(
         }
         tracing::warn!("there are no validation cells: the last weights are kept, not the best");
     }
-    let size = config.minibatch.min(cells.len());
     let shape = config.shape(genes);
     check_size(&shape)?;
+    if let Some(device) = device::open(config.device, config.device_index)? {
+        let network = from.unwrap_or_else(|| Network::random(&shape, &mut cx.stream(INIT)));
+        return device.train(config, &network, training, cx);
+    }
+    let mut draws = Draws::new(config, cells.len(), cx);
     let mut checkpoints = Checkpoints::new(config, config.checkpoint_seconds, (from.as_ref(), training), cx);
     let network = from.unwrap_or_else(|| Network::random(&shape, &mut cx.stream(INIT)));
     let trainer = Trainer::new(&network, config.descent(), Path::chosen());
     drop(network);
     let mut state = State { step: 0, trainer, best: None, best_loss: 1.0, history: vec![] };
     checkpoints.resume(&mut state);
-    let mut draws = cx.stream(MINIBATCHES);
-    (0..state.step).for_each(|_| drop(sample(&mut draws, cells.len(), size)));
+    (0..state.step).for_each(|_| drop(draws.next()));
     let sets = Sets::new(cells);
-    let mut batch = Batch::new(&sets, &sample(&mut draws.clone(), cells.len(), size).into_vec(), &shape);
+    let mut batch = Batch::new(&sets, &draws.clone().next(), &shape);
     let mut validation = training.validation.as_ref().map(|cells| Validation::new(cells, &shape));
     while state.step < config.steps {
-        batch.fill(&sets, &sample(&mut draws, cells.len(), size).into_vec());
+        batch.fill(&sets, &draws.next());
         cx.check()?;
         cx.progress(state.step, config.steps, "steps");
         if state.step.is_multiple_of(config.validate_every) || state.step + 1 == config.steps {
             state.look(config, &mut batch, validation.as_mut(), cx)?;
-            if config.patience.is_some_and(|patience| state.looks_in_vain(patience)) {
+            if config.patience.is_some_and(|n| looks_in_vain(&state.history, state.best_loss, n)) {
                 break;
             }
         } else {
@@ -101,10 +105,7 @@ impl State {
         };
         let (step, loss) = (self.step, mean(&batch.losses(cx)));
         if !loss.is_finite() {
-            let rate = config.learning_rate;
-            return Err(Error::failed(format!(
-                "the loss is not finite at step {step}: lower `learning_rate` ({rate})"
-            )));
+            return Err(not_finite(step, config));
         }
         self.history.push(Look { step, training: loss, validation: seen.unwrap_or(f64::NAN) });
         if let Some(loss) = seen.filter(|loss| *loss <= self.best_loss) {
@@ -113,12 +114,43 @@ impl State {
         }
         Ok(())
     }
+}
 
-    /// Whether the last looks, so many, all saw a higher loss than the lowest.
-    fn looks_in_vain(&self, looks: u64) -> bool {
-        let looks = looks as usize;
-        let mut last = self.history.iter().rev().take(looks);
-        self.history.len() > looks && last.all(|look| look.validation > self.best_loss)
+/// Whether the last looks, so many, all saw a higher loss than the lowest.
+pub fn looks_in_vain(history: &[Look], lowest: f64, looks: u64) -> bool {
+    let looks = looks as usize;
+    history.len() > looks && history.iter().rev().take(looks).all(|look| look.validation > lowest)
+}
+
+/// What is said of a training whose loss is lost.
+pub fn not_finite(step: u64, config: &MlpConfig) -> Error {
+    let rate = config.learning_rate;
+    Error::failed(format!("the loss is not finite at step {step}: lower `learning_rate` ({rate})"))
+}
+
+/// The minibatches, one after the other: drawn without replacement.
+#[derive(Clone)]
+pub struct Draws {
+    stream: Stream,
+    cells: usize,
+    size: usize,
+}
+
+impl Draws {
+    /// Of so many cells.
+    pub fn new(config: &MlpConfig, cells: usize, cx: &Context) -> Self {
+        Self { stream: cx.stream(MINIBATCHES), cells, size: config.minibatch.min(cells) }
+    }
+
+    /// Cells of a minibatch.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The next minibatch.
+    pub fn next(&mut self) -> Vec<usize> {
+        sample(&mut self.stream, self.cells, self.size).into_vec()
     }
 }
 

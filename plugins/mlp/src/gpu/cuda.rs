@@ -1,0 +1,47 @@
+//! Devices by CUDA. Asking for one where there is none would panic: they are probed first.
+
+use super::runner::Runner;
+use crate::device::Accelerator;
+use cubecl::Runtime;
+use cubecl::cuda::{CudaDevice, CudaRuntime, install};
+use cudarc::driver::{result, sys};
+use lacuna_sdk::prelude::*;
+use std::sync::Arc;
+
+/// The devices with their memory, or why there are none.
+#[allow(unsafe_code)]
+pub fn devices() -> std::result::Result<Vec<String>, String> {
+    // SAFETY: it opens the driver's library, if there is one, and looks symbols up.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("there is no NVIDIA driver (libcuda)".into());
+    }
+    let failed = |what: &str| move |e: result::DriverError| format!("{what}: {e:?}");
+    result::init().map_err(failed("the driver does not start"))?;
+    let n = result::device::get_count().map_err(failed("the driver does not count devices"))?;
+    if n == 0 {
+        return Err("the driver knows no device".into());
+    }
+    if install::cuda_path().is_none() {
+        return Err("kernels are compiled with the CUDA toolkit, which is not found: set CUDA_PATH".into());
+    }
+    (0..n).map(|index| name_of(index).map_err(failed("the driver does not name a device"))).collect()
+}
+
+#[allow(unsafe_code)]
+fn name_of(index: i32) -> std::result::Result<String, result::DriverError> {
+    let device = result::device::get(index)?;
+    let name = result::device::get_name(device)?;
+    // SAFETY: the device has just been given by the driver.
+    let bytes = unsafe { result::device::total_mem(device) }?;
+    Ok(format!("{name}, {} MB", bytes >> 20))
+}
+
+/// A device that was found.
+pub fn runner(index: usize) -> Runner<CudaRuntime> {
+    Runner::new(CudaRuntime::client(&CudaDevice::new(index)))
+}
+
+/// The same as what trains and screens.
+pub fn open(index: usize) -> Result<Arc<dyn Accelerator>> {
+    Ok(Arc::new(runner(index)))
+}
