@@ -14,15 +14,18 @@ const RUNS: usize = 5;
 fn main() {
     // Cargo passes --bench.
     let filter = std::env::args().skip(1).find(|a| !a.starts_with("--")).unwrap_or_default();
-    let all: [(&str, fn()); 6] = [
+    let all: [(&str, fn()); 7] = [
         ("screen", screen),
         ("training", training),
         ("growth", growth),
         ("hidden", hidden),
         ("gemm", gemm_alone),
         ("copy", copy),
+        ("device", device),
     ];
-    all.iter().filter(|(name, _)| name.contains(&filter)).for_each(|(_, run)| run());
+    // What a device does is told only where it is asked for.
+    let asked = |name: &str| if name == "device" { filter == name } else { name.contains(&filter) };
+    all.iter().filter(|(name, _)| asked(name)).for_each(|(_, run)| run());
 }
 
 fn processor_seconds() -> f64 {
@@ -61,7 +64,15 @@ fn tell(mut line: Value, seconds: (f64, f64)) {
     println!("{line}");
 }
 
-fn screen_of(what: &str, with: &Value, genes: usize, n: usize, presence: f64) {
+/// A line with more to tell.
+fn with_more(mut line: Value, more: Value) -> Value {
+    for (key, value) in more.as_object().into_iter().flatten() {
+        line[key] = value.clone();
+    }
+    line
+}
+
+fn screen_of((what, more): (&str, Value), with: &Value, genes: usize, n: usize, presence: f64) {
     peak_mb();
     let fitted = made::untrained(with, genes);
     let owned = made::cells(n, genes, presence, 2);
@@ -71,28 +82,40 @@ fn screen_of(what: &str, with: &Value, genes: usize, n: usize, presence: f64) {
     let seconds = median(|| pairs = made::screen(&fitted, &cells));
     let line = json!({"what": what, "genes": genes, "expressed": pairs / n, "cells": n, "pairs": pairs,
         "pairs_per_s": pairs as f64 / seconds.0});
-    tell(line, seconds);
+    tell(with_more(line, more), seconds);
 }
 
 fn screen() {
-    screen_of("screen f32", &json!({}), 2016, 2000, 0.3);
-    screen_of("screen f16", &json!({"f16": true}), 2016, 2000, 0.3);
+    screen_of(("screen f32", json!({})), &json!({}), 2016, 2000, 0.3);
+    screen_of(("screen f16", json!({})), &json!({"f16": true}), 2016, 2000, 0.3);
 }
 
 fn growth() {
     for genes in [500, 1000, 2016, 4032, 8000] {
-        screen_of("growth genes", &json!({}), genes, 240, 600.0f64.min(0.6 * genes as f64) / genes as f64);
+        screen_of(
+            ("growth genes", json!({})),
+            &json!({}),
+            genes,
+            240,
+            600.0f64.min(0.6 * genes as f64) / genes as f64,
+        );
     }
     for expressed in [100, 200, 400, 800, 1600] {
-        screen_of("growth expressed", &json!({}), 2016, 240, f64::from(expressed) / 2016.0);
+        screen_of(("growth expressed", json!({})), &json!({}), 2016, 240, f64::from(expressed) / 2016.0);
     }
     for n in [250, 500, 1000, 2000, 4000] {
-        screen_of("growth cells", &json!({}), 2016, n, 0.3);
+        screen_of(("growth cells", json!({})), &json!({}), 2016, n, 0.3);
     }
 }
 
 /// A training of so many steps, and of half as many: the difference is steps after warm-up.
-fn training_of(what: &str, with: &Value, (genes, n, held): (usize, usize, usize), presence: f64, steps: u64) {
+fn training_of(
+    (what, more): (&str, Value),
+    with: &Value,
+    (genes, n, held): (usize, usize, usize),
+    presence: f64,
+    steps: u64,
+) {
     peak_mb();
     let cells = n + held;
     let (train, held) = (made::cells(n, genes, presence, 1), made::cells(held, genes, presence, 2));
@@ -106,18 +129,48 @@ fn training_of(what: &str, with: &Value, (genes, n, held): (usize, usize, usize)
     let seconds = (long.0 - short.0, long.1 - short.1);
     let line = json!({"what": what, "genes": genes, "cells": cells, "steps": steps,
         "ms_per_step": 1e3 * seconds.0 / steps as f64});
-    tell(line, seconds);
+    tell(with_more(line, more), seconds);
 }
 
 fn training() {
-    training_of("training", &json!({}), (100, 400, 100), 0.8, 5000);
-    training_of("training", &json!({}), (2000, 1600, 400), 0.3, 200);
+    training_of(("training", json!({})), &json!({}), (100, 400, 100), 0.8, 5000);
+    training_of(("training", json!({})), &json!({}), (2000, 1600, 400), 0.3, 200);
 }
 
 fn hidden() {
-    screen_of("screen hidden 512-512", &json!({"hidden": [512, 512]}), 2000, 216, 0.3);
-    training_of("training hidden 512-512", &json!({"hidden": [512, 512]}), (2000, 1600, 400), 0.3, 100);
-    training_of("training rank 64", &json!({"rank": 64}), (20_000, 1600, 400), 0.1, 20);
+    screen_of(("screen hidden 512-512", json!({})), &json!({"hidden": [512, 512]}), 2000, 216, 0.3);
+    training_of(
+        ("training hidden 512-512", json!({})),
+        &json!({"hidden": [512, 512]}),
+        (2000, 1600, 400),
+        0.3,
+        100,
+    );
+    training_of(("training rank 64", json!({})), &json!({"rank": 64}), (20_000, 1600, 400), 0.1, 20);
+}
+
+/// What `device.py` prints: on the device that LACUNA_DEVICE names; small, if LACUNA_SMALL says so.
+fn device() {
+    let device = std::env::var("LACUNA_DEVICE").unwrap_or("cuda".into());
+    let small = std::env::var("LACUNA_SMALL").is_ok_and(|small| !small.is_empty());
+    let (genes, cells) = if small { (200, 100) } else { (2000, 2000) };
+    for (what, bytes, with) in [
+        ("screen f32", 4, json!({})),
+        ("screen f16", 2, json!({"f16": true})),
+        ("screen hidden 512-512", 4, json!({"hidden": [512, 512]})),
+    ] {
+        let mut with = with;
+        with["device"] = json!(device);
+        let more = json!({"bytes": bytes, "presence": 0.3, "hidden": with["hidden"]});
+        screen_of((what, more), &with, genes, cells, 0.3);
+    }
+    let with = json!({"device": device});
+    for (genes, presence, steps) in
+        if small { [(100, 0.3, 40), (200, 0.1, 40)] } else { [(2000, 0.3, 2000), (20_000, 0.1, 100)] }
+    {
+        let more = json!({"presence": presence, "expressed": (presence * genes as f64).round()});
+        training_of(("training", more), &with, (genes, 1600, 400), presence, steps);
+    }
 }
 
 /// The product of matrices alone, on the shapes of a screen through hidden layers: each thread multiplies its own.

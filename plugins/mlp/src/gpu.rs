@@ -6,6 +6,8 @@ pub mod cuda;
 mod kernels;
 mod runner;
 mod screening;
+#[cfg(all(test, feature = "cuda", feature = "wgpu"))]
+mod source;
 #[cfg(test)]
 mod tests;
 mod training;

@@ -15,7 +15,7 @@ pub fn devices() -> std::result::Result<Vec<String>, String> {
     if !unsafe { sys::is_culib_present() } {
         return Err("there is no NVIDIA driver (libcuda)".into());
     }
-    let failed = |what: &str| move |e: result::DriverError| format!("{what}: {e:?}");
+    let failed = |what: &'static str| move |e: result::DriverError| format!("{what}: {e:?}");
     result::init().map_err(failed("the driver does not start"))?;
     let n = result::device::get_count().map_err(failed("the driver does not count devices"))?;
     if n == 0 {
