@@ -251,16 +251,7 @@ fn warn_of_perturbed(cells: &CellSet, done: &str, host: &Services) {
 
 /// Makes a component once, to learn whether its parameters fit together.
 pub fn try_component(call: &Call) -> Result<()> {
-    make_and_drop(&call.plugin, &call.component, &call.params_json(), &silent_services())
-}
-
-/// Services that tell nobody.
-fn silent_services() -> Services {
-    struct Silent;
-    impl ProgressSink for Silent {
-        fn update(&self, _: u64, _: u64, _: &str) {}
-    }
-    Services::new("check", 0, Arc::new(AtomicBool::new(false)), Arc::new(Silent), std::env::temp_dir())
+    make_and_drop(&call.plugin, &call.component, &call.params_json(), &Services::silent(0, Arc::default()))
 }
 
 /// Makes a component and drops it.

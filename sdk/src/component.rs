@@ -176,6 +176,11 @@ pub trait Model: Component {
     fn refine(&self, _from: Self::Fitted, _training: &Training<'_>, _cx: &Context) -> Result<Self::Fitted> {
         Err(Error::failed(lacuna_abi::DOES_NOT_REFINE))
     }
+    /// Where the model can compute on this machine, and why not elsewhere: a line each, which `lacuna plugin inspect` shows.
+    /// None for a model that knows the processor alone. It may take a second, and must not panic where there is no driver.
+    fn devices(&self) -> Vec<String> {
+        vec![]
+    }
 }
 
 /// A fitted model or a truth. Called from many threads at once.

@@ -11,8 +11,8 @@ use crate::params::Param;
 use crate::{Cells, Context, Error, Knockouts, Result, forward};
 use lacuna_abi::{
     self as abi, Answer, ArrowPair, CellsView, ComparisonRef, ErrorKind, HostRef, KnockoutsBuf, NamedTable,
-    PResult, PluginError, ProposalRef, QueryRef, RNone, ROption, RResult, RSlice, RSliceMut, RSome, RVec,
-    ScreenRef, TD_Opaque, TrainingRef,
+    PResult, PluginError, ProposalRef, QueryRef, RNone, ROption, RResult, RSlice, RSliceMut, RSome, RString,
+    RVec, ScreenRef, TD_Opaque, TrainingRef,
 };
 use ndarray::ArrayView2;
 use std::any::Any;
@@ -272,6 +272,9 @@ impl<C: Model> abi::ModelApi for Entry<C> {
                 Ok(fitted_box(held(self.0.refine(from, training, &context(&host))?)))
             })
         })
+    }
+    fn devices(&self, host: HostRef) -> PResult<RVec<RString>> {
+        guard(&host, || Ok(self.0.devices().into_iter().map(RString::from).collect()))
     }
 }
 

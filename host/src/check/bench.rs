@@ -32,12 +32,6 @@ pub struct Bench<'a> {
 /// How many genes are perturbed in cells with labels.
 const PERTURBED: usize = 5;
 
-struct Silent;
-
-impl ProgressSink for Silent {
-    fn update(&self, _: u64, _: u64, _: &str) {}
-}
-
 /// Counts for cells of very different sizes, genes of which each has its own frequency; one gene in every cell, one in
 /// none.
 pub fn test_cells(cells: usize, genes: usize, seed: u64) -> Cells {
@@ -71,8 +65,7 @@ impl<'a> Bench<'a> {
 
     /// Services with the suite's seed.
     pub fn services(&self) -> Services {
-        let silent = Arc::new(Silent);
-        Services::new("check", self.seed, self.cancelled.clone(), silent, std::env::temp_dir())
+        Services::silent(self.seed, self.cancelled.clone())
     }
 
     /// Why the component cannot be made as it is, if that is for want of parameters.

@@ -8,7 +8,7 @@ use super::{FAILED, WRONG, print, shown};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use lacuna::pipeline::{nearest, range_in_words};
-use lacuna::plugin::{Component, Plugin, Registry};
+use lacuna::plugin::{Component, Kind, Plugin, Registry};
 use serde_json::{Value as Json, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -194,6 +194,9 @@ fn find(registry: &Registry, name: &str, file: Option<PathBuf>) -> Vec<Found> {
 fn found_json(plugin: &Plugin, components: &[Component]) -> Json {
     let mut all = plugin_json(plugin);
     all["manifest"]["components"] = json!(components);
+    for (i, component) in components.iter().enumerate().filter(|(_, c)| c.kind == Kind::Model) {
+        all["manifest"]["components"][i]["devices"] = json!(devices(plugin, component));
+    }
     all
 }
 
@@ -217,8 +220,20 @@ fn inspect_text(plugin: &Plugin, components: &[Component]) -> String {
             }
         }
         out += &parameters_text(&c.parameters);
+        let devices = devices(plugin, c);
+        if !devices.is_empty() {
+            let _ = write!(out, "  devices on this machine\n    {}\n", devices.join("\n    "));
+        }
     }
     out
+}
+
+/// Where a model can compute on this machine. One that cannot be made without parameters does not say.
+fn devices(plugin: &Plugin, component: &Component) -> Vec<String> {
+    match component.kind {
+        Kind::Model => plugin.devices(component).unwrap_or_default(),
+        _ => vec![],
+    }
 }
 
 fn parameters_text(schema: &Json) -> String {

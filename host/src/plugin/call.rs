@@ -98,6 +98,12 @@ impl Plugin {
         Ok(Model { inner, name, info: component.model_info() })
     }
 
+    /// Where a model with its default parameters can compute on this machine, and why not elsewhere.
+    pub fn devices(&self, component: &Component) -> Result<Vec<String>> {
+        let host = Services::silent(0, Arc::default());
+        self.model(component, "{}", &host)?.devices(&host)
+    }
+
     /// Makes a strategy.
     pub fn strategy(&self, component: &Component, params: &str, host: &Services) -> Result<Strategy> {
         let (inner, name) = self.made(component, params, host, |m| m.strategy(), remote::strategy)?;
@@ -215,6 +221,12 @@ impl Model {
         let record = abi::TrainingApi_TO::from_ptr(training, TD_Opaque);
         let refined = self.inner.refine(host.host_ref(), record, RSlice::from_slice(from));
         Ok(Fitted::new(answered(&self.name, host, refined)?, &self.name, &self.info))
+    }
+
+    /// Where it can compute on this machine, and why not elsewhere.
+    pub fn devices(&self, host: &Services) -> Result<Vec<String>> {
+        let lines = answered(&self.name, host, self.inner.devices(host.host_ref()))?;
+        Ok(lines.into_iter().map(|line| line.into_string()).collect())
     }
 
     /// Loads a fitted model.

@@ -199,6 +199,16 @@ impl abi::ModelApi for Object {
             Ok(fitted_box(Arc::new(fitted)))
         })
     }
+    fn devices(&self, host: HostRef) -> PResult<RVec<RString>> {
+        result(|| {
+            // A worker of an earlier border does not know the question: it knows the processor alone.
+            let answer = told(self.call(&host, "devices", Frame::of(json!({}))));
+            let lines =
+                answer.ok().map(|frame| frame.head["devices"].as_array().cloned().unwrap_or_default());
+            let text = |line: &serde_json::Value| line.as_str().map(RString::from);
+            Ok(lines.unwrap_or_default().iter().filter_map(text).collect())
+        })
+    }
 }
 
 /// What a model learns from, to become the model of this number.

@@ -212,6 +212,11 @@ impl Server {
                 })?;
                 self.keep(frame, "fitted", Object::Fitted(fitted), call)
             }
+            (Object::Model(model), "devices") => {
+                let lines = told(model.devices(host.clone()))?;
+                let lines: Vec<&str> = lines.iter().map(|line| line.as_str()).collect();
+                Ok(Frame::of(json!({ "devices": lines })))
+            }
             (Object::Fitted(fitted), "predict") => predict(fitted, frame, host),
             (Object::Fitted(fitted), "screen") => screen(fitted, frame, host),
             (Object::Fitted(fitted), "save") => {

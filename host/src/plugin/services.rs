@@ -46,6 +46,15 @@ impl Services {
         Self { step, seed, cancelled, progress, scratch, scratch_root, kept, warnings, quiet }
     }
 
+    /// Services of no step, which tell nobody how far the work is.
+    pub fn silent(seed: u64, cancelled: Arc<AtomicBool>) -> Self {
+        struct Silent;
+        impl ProgressSink for Silent {
+            fn update(&self, _: u64, _: u64, _: &str) {}
+        }
+        Self::new("check", seed, cancelled, Arc::new(Silent), std::env::temp_dir())
+    }
+
     /// The same with this scratch folder, made when it is asked for; whoever calls this removes it.
     pub fn with_scratch(self, folder: PathBuf) -> Self {
         Self { kept: Some(folder), ..self }

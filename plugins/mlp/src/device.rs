@@ -74,6 +74,27 @@ pub fn found() -> Vec<Found> {
     ]
 }
 
+/// A line for each device, and for each runtime without one.
+pub fn in_words() -> Vec<String> {
+    let found = found();
+    let mut lines = vec!["cpu: on all threads of the run".to_string()];
+    for runtime in ["cuda", "wgpu"] {
+        match found.iter().find(|found| found.runtime == runtime).map(|found| &found.devices) {
+            None => lines.push(format!("{runtime}: {}", not_built(runtime))),
+            Some(Err(why)) => lines.push(format!("{runtime}: none; {why}")),
+            Some(Ok(devices)) => {
+                lines.extend(devices.iter().enumerate().map(|(i, name)| format!("{runtime} {i}: {name}")));
+            }
+        }
+    }
+    lines
+}
+
+/// How a runtime comes into a build.
+fn not_built(runtime: &str) -> String {
+    format!("not in this build; `cargo build --release -p lacuna-mlp --features {runtime}` has it")
+}
+
 /// The device that is asked for; the processor is none.
 pub fn open(device: Device, index: usize) -> Result<Option<Arc<dyn Accelerator>>> {
     match device {
@@ -102,10 +123,7 @@ pub const SOFTWARE: &str = "software";
 /// A device of a runtime.
 fn runtime(name: &str, index: usize) -> Result<Arc<dyn Accelerator>> {
     let Some(found) = found().into_iter().find(|found| found.runtime == name) else {
-        return Err(Error::parameters(format!(
-            "`device`: this build of `mlp` has no {name}: build it by `cargo build --release -p lacuna-mlp --features \
-             {name}`, or take \"cpu\""
-        )));
+        return Err(Error::parameters(format!("`device`: {name} is {}; \"cpu\" always is", not_built(name))));
     };
     let see = "`lacuna plugin inspect mlp` shows what there is";
     let devices = found.devices.map_err(|why| {

@@ -172,6 +172,10 @@ impl Model for Mlp {
         }
         self.trained(Some(network), training, cx)
     }
+
+    fn devices(&self) -> Vec<String> {
+        device::in_words()
+    }
 }
 
 impl Mlp {

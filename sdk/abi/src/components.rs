@@ -6,7 +6,7 @@ use crate::{
 };
 use abi_stable::{
     StableAbi, sabi_trait,
-    std_types::{RBox, RErr, ROption, RSlice, RSliceMut, RString, RVec},
+    std_types::{RBox, RErr, ROk, ROption, RSlice, RSliceMut, RString, RVec},
 };
 
 /// Declares a trait object type; with `--cfg lacuna_abi_appended` it has one more method at its end.
@@ -83,6 +83,11 @@ pub trait ModelApi: Send + Sync {
         _bytes: RSlice<'_, u8>,
     ) -> PResult<FittedBox> {
         RErr(PluginError::new(ErrorKind::FAILED, DOES_NOT_REFINE))
+    }
+    /// Where it can compute on this machine, and why not elsewhere, a line each; none for the processor alone. From border
+    /// 1.2 on.
+    fn devices(&self, _host: HostRef) -> PResult<RVec<RString>> {
+        ROk(RVec::new())
     }
 }
 /// What a model says that does not go on from a fitted one.

@@ -10,7 +10,7 @@ pub const MAGIC: [u8; 8] = *b"LACUNA\0\x01";
 /// Border version: another one does not fit. It was 0 while the border could still change.
 pub const ABI_MAJOR: u16 = 1;
 /// Counts additions, which break nothing.
-pub const ABI_MINOR: u16 = 1;
+pub const ABI_MINOR: u16 = 2;
 /// Nothing that matters to a library.
 pub const ABI_PATCH: u16 = 0;
 

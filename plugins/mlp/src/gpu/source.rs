@@ -69,14 +69,13 @@ fn sources() -> Vec<(String, String)> {
     let c = || client.clone();
     let plane = Teams { units: 32, teams: 8, plane: true };
     let cube = Teams { units: 128, teams: 1, plane: false };
-    let teams = |by: Teams| KernelSettings::default().cube_dim(CubeDim::new_2d(by.units as u32, by.teams as u32));
+    let teams =
+        |by: Teams| KernelSettings::default().cube_dim(CubeDim::new_2d(by.units as u32, by.teams as u32));
     let tiles = || KernelSettings::default().cube_dim(CubeDim::new_2d(16, 16));
     let mut all: Vec<(String, String)> = vec![
         (
             "densify".into(),
-            source(rows::densify::Densify::<W>::new(
-                lines(), c(), a(), a(), a(), a(), a(), a(), (), (), (),
-            )),
+            source(rows::densify::Densify::<W>::new(lines(), c(), a(), a(), a(), a(), a(), a(), (), (), ())),
         ),
         ("keep".into(), source(loss::keep::Keep::<W>::new(lines(), c(), a(), a(), a(), ()))),
         ("lower".into(), source(loss::lower::Lower::<W>::new(lines(), c(), a(), ()))),
@@ -86,26 +85,76 @@ fn sources() -> Vec<(String, String)> {
         (
             "first_without".into(),
             source(screen::first_without::FirstWithout::<W>::new(
-                lines(), c(), a(), a(), a(), a(), a(), a(), (), (),
+                lines(),
+                c(),
+                a(),
+                a(),
+                a(),
+                a(),
+                a(),
+                a(),
+                (),
+                (),
             )),
         ),
     ];
     for (closed, relu) in [(true, true), (true, false), (false, false)] {
         let kernel = rows::sum_rows::SumRows::<f32, W>::new(
-            lines(), c(), a(), a(), a(), a(), a(), (), (), (), (), (), closed, relu,
+            lines(),
+            c(),
+            a(),
+            a(),
+            a(),
+            a(),
+            a(),
+            (),
+            (),
+            (),
+            (),
+            (),
+            closed,
+            relu,
         );
         all.push((format!("sum_rows {closed} {relu}"), source(kernel)));
     }
     for ones in [true, false] {
         let kernel = adam::update::Update::<W>::new(
-            lines(), c(), a(), a(), a(), a(), a(), (), (), (), (), (), (), (), ones,
+            lines(),
+            c(),
+            a(),
+            a(),
+            a(),
+            a(),
+            a(),
+            (),
+            (),
+            (),
+            (),
+            (),
+            (),
+            (),
+            ones,
         );
         all.push((format!("update {ones}"), source(kernel)));
     }
     for then in [Then::Nothing, Then::Bias, Then::BiasRelu, Then::Mask] {
         for (transposed, n) in [(false, 2), (true, 2), (false, 4), (true, 4)] {
             let kernel = product::product::Product::<f32, W>::new(
-                tiles(), c(), a(), a(), a(), a(), (), (), (), (), (), transposed, then, n, n,
+                tiles(),
+                c(),
+                a(),
+                a(),
+                a(),
+                a(),
+                (),
+                (),
+                (),
+                (),
+                (),
+                transposed,
+                then,
+                n,
+                n,
             );
             all.push((format!("product {then:?} {transposed} {n}"), source(kernel)));
         }
@@ -113,24 +162,74 @@ fn sources() -> Vec<(String, String)> {
     for by in [plane, cube] {
         for gradient in [true, false] {
             let kernel = loss::losses::Losses::<W>::new(
-                teams(by), c(), a(), a(), a(), a(), a(), (), (), gradient, by.units, by.teams, by.plane,
+                teams(by),
+                c(),
+                a(),
+                a(),
+                a(),
+                a(),
+                a(),
+                (),
+                (),
+                gradient,
+                by.units,
+                by.teams,
+                by.plane,
             );
             all.push((format!("losses {gradient} {by:?}"), source(kernel)));
         }
         for measured in measures() {
             for map in [true, false] {
                 let kernel = screen::cells_of_sheet::CellsOfSheet::<W>::new(
-                    teams(by), c(), a(), a(), a(), a(), a(), a(), (), (), (), (), map, measured, by,
+                    teams(by),
+                    c(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    (),
+                    (),
+                    (),
+                    (),
+                    map,
+                    measured,
+                    by,
                 );
                 all.push((format!("cells_of_sheet {map} {measured:?} {by:?}"), source(kernel)));
             }
             for held in [0, 8] {
                 let kernel = screen::impacts_by_map::ImpactsByMap::<f32, W>::new(
-                    teams(by), c(), a(), a(), a(), a(), a(), a(), a(), (), held, measured, by,
+                    teams(by),
+                    c(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    (),
+                    held,
+                    measured,
+                    by,
                 );
                 all.push((format!("impacts_by_map {held} {measured:?} {by:?}"), source(kernel)));
                 let kernel = screen::impacts_by_map::ImpactsByMap::<f16, W>::new(
-                    teams(by), c(), a(), a(), a(), a(), a(), a(), a(), (), held, measured, by,
+                    teams(by),
+                    c(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    a(),
+                    (),
+                    held,
+                    measured,
+                    by,
                 );
                 all.push((format!("impacts_by_map f16 {held} {measured:?} {by:?}"), source(kernel)));
             }
@@ -138,7 +237,22 @@ fn sources() -> Vec<(String, String)> {
     }
     for measured in measures() {
         let kernel = screen::impacts_by_layers::ImpactsByLayers::<W>::new(
-            teams(cube), c(), a(), a(), a(), a(), a(), a(), a(), a(), a(), (), (), 4, 128, measured,
+            teams(cube),
+            c(),
+            a(),
+            a(),
+            a(),
+            a(),
+            a(),
+            a(),
+            a(),
+            a(),
+            a(),
+            (),
+            (),
+            4,
+            128,
+            measured,
         );
         all.push((format!("impacts_by_layers {measured:?}"), source(kernel)));
     }
