@@ -24,13 +24,12 @@ pub use split::Split;
 
 use crate::data::CellSet;
 use crate::pipeline::{Call, Input, Keys, PortType, Table};
-use crate::plugin::{Component, Kind, Plugin, ProgressSink, Services};
+use crate::plugin::{Component, Kind, Plugin, Services};
 use crate::run::{Outputs, StepCx};
 use anyhow::Result;
 use serde_json::Value as Json;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// The host's own steps. To add one: a file, and a line in each list here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 use super::Settings;
 use crate::data::{Cells, Csr, Frame, Knockouts};
 use crate::plugin::{
-    Answers, Component, Fitted, Lesson, Metric, Model, Plugin, ProgressSink, Services, Simulator, Strategy,
-    Training,
+    Answers, Component, Fitted, Lesson, Metric, Model, Plugin, Services, Simulator, Strategy, Training,
 };
 use crate::run::seeded_stream;
 use anyhow::{Context, Result};
