@@ -10,6 +10,7 @@ mod boundary;
 mod choice;
 mod compatibility;
 mod conformance;
+mod devices;
 mod diagnostics;
 mod evaluation;
 mod examples;

@@ -109,8 +109,8 @@ pub fn open(device: Device, index: usize) -> Result<Option<Arc<dyn Accelerator>>
                     return runtime(name, index).map(Some);
                 }
             }
-            tracing::info!(
-                "no graphics processor {index} that this build of `mlp` can use: on the processor"
+            tracing::warn!(
+                "`device = \"auto\"`: no graphics processor {index} that this build of `mlp` can use: on the processor"
             );
             Ok(None)
         }

@@ -27,18 +27,22 @@ pub fn devices() -> std::result::Result<Vec<String>, String> {
     (0..n).map(|index| name_of(index).map_err(failed("the driver does not name a device"))).collect()
 }
 
-#[allow(unsafe_code)]
 fn name_of(index: i32) -> std::result::Result<String, result::DriverError> {
+    let name = result::device::get_name(result::device::get(index)?)?;
+    Ok(format!("{name}, {} MB", memory_of(index)? >> 20))
+}
+
+#[allow(unsafe_code)]
+fn memory_of(index: i32) -> std::result::Result<u64, result::DriverError> {
     let device = result::device::get(index)?;
-    let name = result::device::get_name(device)?;
     // SAFETY: the device has just been given by the driver.
-    let bytes = unsafe { result::device::total_mem(device) }?;
-    Ok(format!("{name}, {} MB", bytes >> 20))
+    unsafe { result::device::total_mem(device) }.map(|bytes| bytes as u64)
 }
 
 /// A device that was found.
 pub fn runner(index: usize) -> Runner<CudaRuntime> {
-    Runner::new(CudaRuntime::client(&CudaDevice::new(index)))
+    let memory = i32::try_from(index).ok().and_then(|index| memory_of(index).ok());
+    Runner::new(CudaRuntime::client(&CudaDevice::new(index)), memory)
 }
 
 /// The same as what trains and screens.

@@ -26,15 +26,32 @@ pub struct Buffer {
 #[derive(Clone)]
 pub struct Runner<R: Runtime> {
     client: ComputeClient<R>,
+    /// Its bytes, where the runtime tells.
+    memory: Option<u64>,
     /// Stands where a kernel has an argument that it does not need.
     nothing: Buffer,
 }
 
 impl<R: Runtime> Runner<R> {
-    /// A device that has been probed.
-    pub fn new(client: ComputeClient<R>) -> Self {
+    /// A device that has been probed, with so many bytes, where the runtime tells.
+    pub fn new(client: ComputeClient<R>, memory: Option<u64>) -> Self {
         let nothing = Buffer { handle: client.empty(size_of::<f32>()), len: 1 };
-        Self { client, nothing }
+        Self { client, memory, nothing }
+    }
+
+    /// An error where a list of so many numbers, or so many such lists, are more than the device holds.
+    pub fn check_room(&self, what: &str, lists: u64, numbers: u64) -> Result<()> {
+        let most = self.client.properties().memory.max_page_size;
+        let (list, all) = (4 * numbers, 4 * numbers * lists);
+        let mb = |bytes: u64| bytes.div_ceil(1 << 20);
+        let too_large = match self.memory {
+            _ if list > most => format!("{} MB in one list, and the device allows {} MB", mb(list), mb(most)),
+            Some(memory) if all > memory => format!("{} MB, and the device has {} MB", mb(all), mb(memory)),
+            _ => return Ok(()),
+        };
+        Err(Error::parameters(format!(
+            "{what} takes {too_large}: take fewer genes, or a `rank` such as 64, or `device = \"cpu\"`"
+        )))
     }
 
     /// For launches.
@@ -99,11 +116,6 @@ impl<R: Runtime> Runner<R> {
     /// Cubes with a team for each of so many rows.
     pub fn rows(rows: usize, by: Teams) -> (CubeCount, CubeDim) {
         (Self::cubes(rows.div_ceil(by.teams)), CubeDim::new_2d(by.units as u32, by.teams as u32))
-    }
-
-    /// The most bytes that one list can have.
-    pub fn most_bytes(&self) -> u64 {
-        self.client.properties().memory.max_page_size
     }
 
     /// Whether it computes with f16.

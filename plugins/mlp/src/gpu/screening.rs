@@ -41,7 +41,7 @@ impl Net {
             return Err(Error::data("a linear network has two layers"));
         };
         let genes = second.outputs;
-        fits(on, "the map", genes * genes)?;
+        on.check_room("the map of so many genes", if f16 { 2 } else { 1 }, (genes as u64).pow(2))?;
         let (map, bias) = (on.room::<f32>(genes * genes), on.room::<f32>(genes));
         let second_as =
             || Matrix { of: &second.all, layer: 0, bias: genes * second.inputs, transposed: false };
@@ -368,20 +368,6 @@ impl Block {
             impacts: on.room::<f32>(range.len()),
         }
     }
-}
-
-/// An error where a list of so many numbers is larger than the device lets one be.
-pub fn fits<R: Runtime>(on: &Runner<R>, what: &str, numbers: usize) -> Result<()> {
-    let (bytes, most) = (4 * numbers as u64, on.most_bytes());
-    if bytes <= most {
-        return Ok(());
-    }
-    Err(Error::parameters(format!(
-        "{what} takes {} MB, and a list on the device can have {} MB: take fewer genes, or a `rank` such as 64, or \
-         `device = \"cpu\"`",
-        bytes >> 20,
-        most >> 20
-    )))
 }
 
 /// What is measured, for kernels.

@@ -45,9 +45,9 @@ fn compile(source: &str, include: &str) -> Result<(), String> {
     }
 }
 
-/// All measures, by which parts of kernels are there or not.
+/// Measures: each part of a kernel that depends on one is there in some, and is not in others.
 fn measures() -> impl Iterator<Item = Measured> {
-    (0..16).map(|i| {
+    [0, 3, 6, 9, 12, 15].into_iter().map(|i| {
         let is = |bit: u32| i >> bit & 1 == 1;
         Measured {
             squares: is(0),

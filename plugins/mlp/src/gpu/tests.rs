@@ -314,6 +314,21 @@ on_each_runtime! {
         }
     }
 
+    fn what_does_not_fit_is_an_error_with_the_sizes<R: Runtime>(on: &Runner<R>) {
+        let most = on.client().properties().memory.max_page_size;
+        let error = format!("{:?}", on.check_room("the network", 4, most / 4 + 1).unwrap_err());
+        let sizes = format!("{} MB in one list, and the device allows {} MB", (most >> 20) + 1, most.div_ceil(1 << 20));
+        assert!(error.contains(&sizes), "{error}");
+        let small = Runner::new(on.client().clone(), Some(1 << 20));
+        let cells = random_cells(30, 300, 1);
+        let view = cells.to_view();
+        let training = testing::training(Cells::from_view(&view));
+        let config = MlpConfig::default();
+        let network = Network::random(&config.shape(300), &mut context(3).stream(0));
+        let error = format!("{:?}", small.train(&config, &network, &training, &context(3)).unwrap_err());
+        assert!(error.contains("the network takes 3 MB, and the device has 1 MB: take fewer genes"), "{error}");
+    }
+
     fn nothing_asked_is_nothing_answered<R: Runtime>(on: &Runner<R>) {
         let owned = random_cells(3, 4, 4);
         let view = owned.to_view();

@@ -131,6 +131,9 @@ impl<'a, R: Runtime> Trainer<'a, R> {
         cx: &Context,
     ) -> Result<Self> {
         let shape = network.shape();
+        let numbers: usize = network.layers.iter().map(|layer| layer.w.len() + layer.b.len()).sum();
+        // Weights, two moments, and the best weights; what goes through the layers is little beside them.
+        on.check_room("the network", 4, numbers as u64)?;
         let weights = Weights::new(on, network);
         let draws = Draws::new(config, training.cells.len(), cx);
         let minibatch = Pass::new(on, draws.size(), &shape, true);
