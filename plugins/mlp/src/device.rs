@@ -104,9 +104,15 @@ pub fn open(device: Device, index: usize) -> Result<Option<Arc<dyn Accelerator>>
             for Found { runtime: name, devices } in found() {
                 let real =
                     devices.is_ok_and(|devices| devices.get(index).is_some_and(|d| !d.contains(SOFTWARE)));
-                if real {
-                    tracing::info!("on {name} device {index}");
-                    return runtime(name, index).map(Some);
+                if !real {
+                    continue;
+                }
+                match runtime(name, index) {
+                    Ok(device) => {
+                        tracing::info!("on {name} device {index}");
+                        return Ok(Some(device));
+                    }
+                    Err(error) => tracing::warn!("{name} device {index} is not used: {error:?}"),
                 }
             }
             tracing::warn!(

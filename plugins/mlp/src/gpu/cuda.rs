@@ -21,8 +21,12 @@ pub fn devices() -> std::result::Result<Vec<String>, String> {
     if n == 0 {
         return Err("the driver knows no device".into());
     }
-    if install::cuda_path().is_none() {
-        return Err("kernels are compiled with the CUDA toolkit, which is not found: set CUDA_PATH".into());
+    // SAFETY: as above.
+    let compiler = unsafe { cudarc::nvrtc::sys::is_culib_present() };
+    if !compiler || install::cuda_path().is_none_or(|path| !path.join("include").is_dir()) {
+        return Err("kernels are compiled by the CUDA toolkit, of which the library libnvrtc (LD_LIBRARY_PATH) or the folder \
+                    `include` (in CUDA_PATH) is not found"
+            .into());
     }
     (0..n).map(|index| name_of(index).map_err(failed("the driver does not name a device"))).collect()
 }
@@ -40,12 +44,12 @@ fn memory_of(index: i32) -> std::result::Result<u64, result::DriverError> {
 }
 
 /// A device that was found.
-pub fn runner(index: usize) -> Runner<CudaRuntime> {
+pub fn runner(index: usize) -> Result<Runner<CudaRuntime>> {
     let memory = i32::try_from(index).ok().and_then(|index| memory_of(index).ok());
-    Runner::new(CudaRuntime::client(&CudaDevice::new(index)), memory)
+    Runner::tried(|| Runner::new(CudaRuntime::client(&CudaDevice::new(index)), memory))
 }
 
 /// The same as what trains and screens.
 pub fn open(index: usize) -> Result<Arc<dyn Accelerator>> {
-    Ok(Arc::new(runner(index)))
+    Ok(Arc::new(runner(index)?))
 }

@@ -1,13 +1,19 @@
 //! A device with its buffers: uploads, read-backs, and how units are divided.
 
+use super::kernels::loss::tally;
 use super::kernels::screen::Teams;
 use cubecl::features::Plane;
+use cubecl::future::block_on;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
+use cubecl::stream_id::StreamId;
 use lacuna_sdk::prelude::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Units of a cube where each has a number of its own; every device takes as many.
 pub const UNITS: u32 = 256;
+/// Lists that the kernel with most of them has, and one for its other arguments.
+const BINDINGS: u32 = 10;
 /// Units of a team that is a cube.
 const TEAM: usize = 128;
 /// Planes of a cube.
@@ -34,24 +40,52 @@ pub struct Runner<R: Runtime> {
 
 impl<R: Runtime> Runner<R> {
     /// A device that has been probed, with so many bytes, where the runtime tells.
-    pub fn new(client: ComputeClient<R>, memory: Option<u64>) -> Self {
+    #[allow(unsafe_code)]
+    pub fn new(mut client: ComputeClient<R>, memory: Option<u64>) -> Self {
+        // SAFETY: one stream for all threads, as if one of them did all; else each has memory of its own, and keeps it.
+        unsafe { client.set_stream(StreamId { value: 0 }) };
         let nothing = Buffer { handle: client.empty(size_of::<f32>()), len: 1 };
         Self { client, memory, nothing }
     }
 
-    /// An error where a list of so many numbers, or so many such lists, are more than the device holds.
-    pub fn check_room(&self, what: &str, lists: u64, numbers: u64) -> Result<()> {
-        let most = self.client.properties().memory.max_page_size;
-        let (list, all) = (4 * numbers, 4 * numbers * lists);
+    /// The device of an opener, if it computes: CubeCL opens a device by a panic or not, and tells of a failure late or never.
+    pub fn tried(open: impl FnOnce() -> Self) -> Result<Self> {
+        let failed = |why: &str| Error::failed(format!("the device does not work: {why}"));
+        let opened = catch_unwind(AssertUnwindSafe(open)).map_err(|_| failed("it cannot be opened"))?;
+        let bindings = opened.client.properties().hardware.max_bindings;
+        if bindings < BINDINGS {
+            return Err(failed(&format!("a kernel may have {bindings} lists, and {BINDINGS} are needed")));
+        }
+        let (numbers, sums) = (opened.upload(&[1.0f32, 2.0, 4.0]), opened.upload(&[-1.0f32]));
+        let (cubes, units) = (Self::cubes(1), CubeDim::new_1d(TEAM as u32));
+        let (a, b) = (opened.arg(&numbers), opened.arg(&sums));
+        tally::launch::<R>(&opened.client, cubes, units, a, b, 3, 0, false, TEAM);
+        match opened.read::<f32>(&sums)?[..] {
+            [7.0] => Ok(opened),
+            _ => Err(failed("it computes a sum that is wrong, or none")),
+        }
+    }
+
+    /// An error where a list of so many numbers, or all lists together, are more than the device holds.
+    pub fn check_room(&self, what: &str, lists: &[u64]) -> Result<()> {
+        // Kernels count in 32 bits.
+        let most = self.client.properties().memory.max_page_size.min(4 * u64::from(u32::MAX));
+        let list = 4 * lists.iter().max().copied().unwrap_or(0);
+        let all = 4 * lists.iter().sum::<u64>();
         let mb = |bytes: u64| bytes.div_ceil(1 << 20);
-        let too_large = match self.memory {
+        let too_large = match self.memory.map(|memory| memory / 10 * 9) {
             _ if list > most => format!("{} MB in one list, and the device allows {} MB", mb(list), mb(most)),
-            Some(memory) if all > memory => format!("{} MB, and the device has {} MB", mb(all), mb(memory)),
+            Some(memory) if all > memory => {
+                format!("{} MB, and the device has {} MB to give", mb(all), mb(memory))
+            }
             _ => return Ok(()),
         };
-        Err(Error::parameters(format!(
-            "{what} takes {too_large}: take fewer genes, or a `rank` such as 64, or `device = \"cpu\"`"
-        )))
+        Err(Error::parameters(format!("{what} takes {too_large}: take fewer genes, or `device = \"cpu\"`")))
+    }
+
+    /// Gives back what no list uses any more.
+    pub fn clean(&self) {
+        self.client.memory_cleanup();
     }
 
     /// For launches.
@@ -86,8 +120,10 @@ impl<R: Runtime> Runner<R> {
 
     /// What is there after all that was launched.
     pub fn read<T: CubeElement>(&self, buffer: &Buffer) -> Result<Vec<T>> {
-        let read = self.client.read_one(buffer.handle.clone());
-        let bytes = read.map_err(|e| Error::failed(format!("the device failed: {e:?}")))?;
+        // A read alone does not tell of launches that failed.
+        let failed = |e| Error::failed(format!("the device failed: {e:?}"));
+        block_on(self.client.sync()).map_err(failed)?;
+        let bytes = self.client.read_one(buffer.handle.clone()).map_err(failed)?;
         Ok(T::from_bytes(&bytes)[..buffer.len].to_vec())
     }
 

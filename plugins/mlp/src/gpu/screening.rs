@@ -4,7 +4,7 @@ use super::kernels::product::Then;
 use super::kernels::screen::{self, Measured, NOTHING_LEFT, SHEET, TOGETHER};
 use super::kernels::{product, rows};
 use super::runner::{Buffer, Runner};
-use super::training::{Matrix, multiply};
+use super::training::{Matrix, map_of, multiply};
 use crate::device;
 use crate::head::{Asked, Formula, Measure};
 use crate::network::Network;
@@ -16,6 +16,8 @@ use std::ops::Range;
 const BLOCK_BYTES: usize = 64 << 20;
 /// The most genes of a cell that a unit keeps in a screen by the map.
 const MOST_HELD: usize = 16;
+/// What no kernel has written; no impact is below 0.
+const UNWRITTEN: f32 = -2.0;
 /// Units of a cube in a screen with hidden layers, and the most genes that a unit keeps there.
 const UNITS_OF_A_GROUP: usize = 128;
 const MOST_HELD_OF_GROUPS: usize = 4;
@@ -25,6 +27,8 @@ pub struct Screener<R: Runtime> {
     on: Runner<R>,
     genes: usize,
     network: Net,
+    /// The most bytes of a list that grows with the cells or knockouts of a block.
+    block_bytes: usize,
 }
 
 enum Net {
@@ -41,7 +45,8 @@ impl Net {
             return Err(Error::data("a linear network has two layers"));
         };
         let genes = second.outputs;
-        on.check_room("the map of so many genes", if f16 { 2 } else { 1 }, (genes as u64).pow(2))?;
+        let map = map_of(genes);
+        on.check_room("the map of so many genes", &[map, if f16 { map / 2 } else { 0 }])?;
         let (map, bias) = (on.room::<f32>(genes * genes), on.room::<f32>(genes));
         let second_as =
             || Matrix { of: &second.all, layer: 0, bias: genes * second.inputs, transposed: false };
@@ -88,13 +93,17 @@ impl<R: Runtime> device::Screener for Screener<R> {
         let mut rest = &runs[..];
         while !rest.is_empty() {
             cx.check()?;
-            let (now, later) = rest.split_at(self.runs_of_a_block(rest));
+            let (now, later) = rest.split_at(self.runs_of_a_block(asked, rest));
             let range = now[0].1.start..now[now.len() - 1].1.end;
             let block = Block::new(&self.on, asked, now, range.clone());
             self.launch(asked, &block);
             let read: Vec<f32> = self.on.read(&block.impacts)?;
             for (impact, value) in impacts[range].iter_mut().zip(read) {
-                *impact = if value == NOTHING_LEFT { f32::NAN } else { value };
+                *impact = match value {
+                    UNWRITTEN => return Err(Error::failed("the device did not compute all impacts")),
+                    NOTHING_LEFT => f32::NAN,
+                    value => value,
+                };
             }
             rest = later;
         }
@@ -111,16 +120,22 @@ impl<R: Runtime> Screener<R> {
             true => Net::Layers(layers),
             false => Net::map(&on, &layers, &network.layers[0].b.to_vec(), f16)?,
         };
-        Ok(Self { on, genes, network })
+        Ok(Self { on, genes, network, block_bytes: BLOCK_BYTES })
+    }
+
+    /// The same with blocks of so many bytes.
+    #[cfg(test)]
+    pub fn with_blocks(self, block_bytes: usize) -> Self {
+        Self { block_bytes, ..self }
     }
 
     /// Pairs that are taken at once.
     fn pairs_of_a_block(&self) -> usize {
         let widest = match &self.network {
             Net::Map { .. } => 4,
-            Net::Layers(layers) => layers.iter().map(|layer| layer.inputs).skip(1).max().unwrap_or(1),
+            Net::Layers(layers) => layers.iter().map(|layer| layer.inputs).skip(1).max().unwrap_or(1).max(4),
         };
-        (BLOCK_BYTES / (4 * widest)).max(TOGETHER)
+        (self.block_bytes / (4 * widest)).max(TOGETHER)
     }
 
     /// Cells with their rows of the screen, cut where they have more than a block has.
@@ -133,11 +148,17 @@ impl<R: Runtime> Screener<R> {
         asked.knockouts.by_cell().flat_map(cut).collect()
     }
 
-    /// How many of these runs are taken at once, one at least.
-    fn runs_of_a_block(&self, runs: &[(usize, Range<usize>)]) -> usize {
-        let (cells, pairs) = (BLOCK_BYTES / (4 * self.genes.max(1)), self.pairs_of_a_block());
-        let first = runs[0].1.start;
-        runs.iter().take(cells).take_while(|(_, rows)| rows.end - first <= pairs).count().max(1)
+    /// How many of these runs are taken at once, one at least: as many as make no list too long.
+    fn runs_of_a_block(&self, asked: Asked<'_>, runs: &[(usize, Range<usize>)]) -> usize {
+        let (most, pairs, first) = (self.block_bytes / 4, self.pairs_of_a_block(), runs[0].1.start);
+        let (mut cells, mut stored, mut lost) = (0, 0, 0);
+        let fits = |(cell, rows): &&(usize, Range<usize>)| {
+            cells += 1;
+            stored += asked.cells.assemblage(*cell).len();
+            lost += rows.clone().map(|i| asked.knockouts.get(i).genes.len()).sum::<usize>();
+            rows.end - first <= pairs && (cells * self.genes).max(SHEET * stored).max(lost) <= most
+        };
+        runs.iter().take_while(fits).count().max(1)
     }
 
     fn launch(&self, asked: Asked<'_>, block: &Block) {
@@ -365,7 +386,7 @@ impl Block {
             lost: on.upload(&lost),
             groups: on.upload(&groups),
             widest,
-            impacts: on.room::<f32>(range.len()),
+            impacts: on.upload(&vec![UNWRITTEN; range.len()]),
         }
     }
 }

@@ -79,7 +79,7 @@ fn sources() -> Vec<(String, String)> {
         ),
         ("keep".into(), source(loss::keep::Keep::<W>::new(lines(), c(), a(), a(), a(), ()))),
         ("lower".into(), source(loss::lower::Lower::<W>::new(lines(), c(), a(), ()))),
-        ("tally".into(), source(loss::tally::Tally::<W>::new(lines(), c(), a(), a(), (), (), 128))),
+        ("tally".into(), source(loss::tally::Tally::<W>::new(lines(), c(), a(), a(), (), (), true, 128))),
         ("halve".into(), source(product::halve::Halve::<W>::new(lines(), c(), a(), a()))),
         ("mark".into(), source(screen::mark::Mark::<W>::new(lines(), c(), a(), a(), a(), a()))),
         (
@@ -199,7 +199,7 @@ fn sources() -> Vec<(String, String)> {
                 );
                 all.push((format!("cells_of_sheet {map} {measured:?} {by:?}"), source(kernel)));
             }
-            for held in [0, 8] {
+            for held in if measured.anchored { [0, 1] } else { [8, 16] } {
                 let kernel = screen::impacts_by_map::ImpactsByMap::<f32, W>::new(
                     teams(by),
                     c(),

@@ -1,17 +1,19 @@
 //! One suite for every runtime: kernels, training and screens against the processor. A runtime without a device is skipped
 //! with a printed reason, unless LACUNA_REQUIRE names it.
 
-use super::kernels::adam;
 use super::kernels::product::Then;
+use super::kernels::{adam, loss, rows};
 use super::runner::{Buffer, Runner};
-use super::training::{Matrix, multiply};
+use super::screening::Screener;
+use super::training::{Matrix, Set, multiply};
 use crate::MlpConfig;
-use crate::device::{self, Accelerator, Device, Found};
+use crate::device::{self, Accelerator, Device, Found, Screener as _};
 use crate::fitted::FittedMlp;
 use crate::fused::tests::{AGAINST, FORMULAS, cells, knockouts};
 use crate::head::{Asked, Measure};
 use crate::lanes::Path;
 use crate::network::{Network, Shape};
+use crate::plain::Batch;
 use crate::plain::tests::{random_cells, shapes};
 use crate::train::{Look, train};
 use cubecl::Runtime;
@@ -33,7 +35,7 @@ macro_rules! on_each_runtime {
             #[test]
             fn cuda() {
                 if is_there("cuda") {
-                    on(&super::super::cuda::runner(0));
+                    on(&super::super::cuda::runner(0).unwrap());
                 }
             }
 
@@ -112,11 +114,17 @@ fn compare<R: Runtime>(on: &Runner<R>, network: &Network<f32>, asked: Asked<'_>,
     if f16 {
         model.halve();
     }
-    let screener = on.screener(network, f16).unwrap();
     let [mut expected, mut found] = [9.0, 8.0].map(|x| vec![x; asked.knockouts.len()]);
     model.impacts(asked, Path::chosen(), &mut expected, &context(0)).unwrap();
-    screener.impacts(asked, &mut found, &context(0)).unwrap();
-    assert_near(&found, expected, if f16 { 1e-4 } else { 1e-5 }, what);
+    // All at once, and in blocks of few knockouts.
+    for bytes in [1 << 26, 600] {
+        let screener = Screener::new(on.clone(), network, f16).unwrap().with_blocks(bytes);
+        screener.impacts(asked, &mut found, &context(0)).unwrap();
+        assert_near(&found, expected.iter().copied(), if f16 { 1e-4 } else { 1e-5 }, what);
+        if asked.knockouts.len() > 1000 {
+            break;
+        }
+    }
 }
 
 on_each_runtime! {
@@ -169,6 +177,85 @@ on_each_runtime! {
             let w = w * 0.99 - &m / (v.mapv(f32::sqrt) * 1.5 + 1e-8) * 0.02;
             for (found, expected) in [(there_w, w), (there_m, m), (there_v, v)] {
                 assert_near(&on.read::<f32>(&found).unwrap(), expected, 1e-5, &format!("{cells}, {rows} × {columns}"));
+            }
+        }
+    }
+
+    fn rows_are_made_dense_and_summed<R: Runtime>(on: &Runner<R>) {
+        for (n, genes, units) in [(1, 1, 1), (3, 5, 7), (9, 33, 40), (40, 20, 300)] {
+            let owned = random_cells(n, genes, 7);
+            let view = owned.to_view();
+            let cells = Cells::from_view(&view);
+            // From the second place of a list on, in another order.
+            let chosen: Vec<usize> = (0..n).rev().collect();
+            let list: Vec<u32> = [99].into_iter().chain(chosen.iter().map(|&i| i as u32)).collect();
+            let (set, list) = (Set::new(on, &cells), on.upload(&list));
+            let [x, p] = [(); 2].map(|()| on.room::<f32>(n * genes));
+            let (cubes, dim) = Runner::<R>::units(n * genes);
+            rows::densify::launch::<R>(
+                on.client(), cubes, dim, on.arg(&set.genes), on.arg(&set.shares), on.arg(&set.starts), on.arg(&list),
+                on.arg(&x), on.arg(&p), 1, n as u32, genes as u32,
+            );
+            let batch = Batch::<f32>::of(&cells, &chosen);
+            assert_near(&on.read::<f32>(&x).unwrap(), batch.x.clone(), 1e-7, "x");
+            assert_near(&on.read::<f32>(&p).unwrap(), batch.p, 1e-7, "p");
+            let (w, b) = (random(genes, units, 1), random(1, units, 2));
+            let z = batch.x.mapv(|x| if x > 0.0 { 1.0 } else { 0.0f32 });
+            let (closed, plain) = (batch.x.dot(&w) + &b, z.dot(&w));
+            for (closed, relu, expected) in
+                [(false, false, &plain), (true, false, &closed), (true, true, &closed.mapv(|x| x.max(0.0)))]
+            {
+                let all = on.upload(&[7.0; 3].into_iter().chain(w.iter().chain(&b).copied()).collect::<Vec<f32>>());
+                let out = on.room::<f32>(n * units);
+                let (cubes, dim) = Runner::<R>::units(n * units);
+                rows::sum_rows::launch::<f32, R>(
+                    on.client(), cubes, dim, on.arg(&all), on.arg(&set.genes), on.arg(&set.starts), on.arg(&list),
+                    on.arg(&out), 1, n as u32, units as u32, 3, (3 + genes * units) as u32, closed, relu,
+                );
+                assert_near(&on.read::<f32>(&out).unwrap(), expected.clone(), 1e-5, &format!("{n}, {genes} × {units}"));
+            }
+        }
+    }
+
+    fn losses_and_gradients_equal_finite_differences<R: Runtime>(on: &Runner<R>) {
+        for (n, genes) in [(2, 1), (3, 5), (9, 33), (20, 300)] {
+            let owned = random_cells(n, genes, 5);
+            let view = owned.to_view();
+            let batch = Batch::<f64>::of(&Cells::from_view(&view), &(0..n).collect::<Vec<usize>>());
+            let mut h = random(n, genes, 8);
+            h.row_mut(0).fill(0.0); // Nothing comes out for one cell.
+            let loss = |h: &[f64], cell: usize| {
+                let (x, p) = (batch.x.row(cell), batch.p.row(cell));
+                let out: Vec<f64> = h.iter().zip(x).map(|(h, &x)| if x > 0.0 { h.abs() } else { 0.0 }).collect();
+                let sum: f64 = out.iter().sum();
+                let q = out.iter().map(|a| if sum > 0.0 { a / sum } else { 0.0 });
+                let (mut difference, mut total) = (0.0, 0.0);
+                for (q, p) in q.zip(p) {
+                    (difference, total) = (difference + (q - p).abs(), total + q + p);
+                }
+                difference / total
+            };
+            let [x, p] = [&batch.x, &batch.p].map(|list| upload(on, &list.mapv(|x| x as f32)));
+            let (d, losses, by) = (on.room::<f32>(n * genes), on.room::<f32>(n), on.teams());
+            let (cubes, dim) = Runner::<R>::rows(n, by);
+            loss::losses::launch::<R>(
+                on.client(), cubes, dim, on.arg(&upload(on, &h)), on.arg(&x), on.arg(&p), on.arg(&d), on.arg(&losses),
+                n as u32, genes as u32, true, by.units, by.teams, by.plane,
+            );
+            let (d, losses) = (on.read::<f32>(&d).unwrap(), on.read::<f32>(&losses).unwrap());
+            for cell in 0..n {
+                let row: Vec<f64> = h.row(cell).iter().map(|&h| f64::from(h)).collect();
+                assert_near(&losses[cell..=cell], [loss(&row, cell) as f32], 1e-6, "loss");
+                for gene in 0..genes {
+                    let at = |step: f64| {
+                        let mut row = row.clone();
+                        row[gene] += step;
+                        loss(&row, cell)
+                    };
+                    let expected = if cell == 0 { 0.0 } else { (at(1e-7) - at(-1e-7)) / 2e-7 };
+                    let found = f64::from(d[cell * genes + gene]);
+                    assert!((found - expected).abs() < 1e-5, "cell {cell}, gene {gene}: {found}, expected {expected}");
+                }
             }
         }
     }
@@ -237,6 +324,7 @@ on_each_runtime! {
         let config = MlpConfig { steps: 3, ..MlpConfig::default() };
         let (_, expected) = fit([&cells, &held], &config, None);
         let (_, found) = fit([&cells, &held], &config, Some(on));
+        assert_eq!(expected.len(), found.len());
         for (expected, found) in expected.iter().zip(&found) {
             assert!((expected.validation - found.validation).abs() < 1e-5, "{expected:?} {found:?}");
         }
@@ -304,7 +392,8 @@ on_each_runtime! {
         let mut list = KnockoutList::new();
         for cell in 0..3 {
             let genes = cells.assemblage(cell);
-            (0..30_000).for_each(|i| list.push(cell, &[genes[i % genes.len()]]));
+            // A device takes 2¹⁵ cubes along an axis, each with up to eight pairs.
+            (0..100_000).for_each(|i| list.push(cell, &[genes[i % genes.len()]]));
         }
         let knockouts = list.as_knockouts();
         for shape in [Shape::linear(4, None), Shape::deep(4, &[3])] {
@@ -316,7 +405,8 @@ on_each_runtime! {
 
     fn what_does_not_fit_is_an_error_with_the_sizes<R: Runtime>(on: &Runner<R>) {
         let most = on.client().properties().memory.max_page_size;
-        let error = format!("{:?}", on.check_room("the network", 4, most / 4 + 1).unwrap_err());
+        let most = most.min(4 * u64::from(u32::MAX));
+        let error = format!("{:?}", on.check_room("the network", &[1, most / 4 + 1]).unwrap_err());
         let sizes = format!("{} MB in one list, and the device allows {} MB", (most >> 20) + 1, most.div_ceil(1 << 20));
         assert!(error.contains(&sizes), "{error}");
         let small = Runner::new(on.client().clone(), Some(1 << 20));
@@ -326,7 +416,7 @@ on_each_runtime! {
         let config = MlpConfig::default();
         let network = Network::random(&config.shape(300), &mut context(3).stream(0));
         let error = format!("{:?}", small.train(&config, &network, &training, &context(3)).unwrap_err());
-        assert!(error.contains("the network takes 3 MB, and the device has 1 MB: take fewer genes"), "{error}");
+        assert!(error.contains("the training takes 3 MB, and the device has 1 MB to give: take fewer genes"), "{error}");
     }
 
     fn nothing_asked_is_nothing_answered<R: Runtime>(on: &Runner<R>) {
@@ -365,10 +455,15 @@ on_each_runtime! {
 #[test]
 fn a_device_that_is_not_there_is_an_error_that_says_what_there_is() {
     for (device, name) in [(Device::Cuda, "cuda"), (Device::Wgpu, "wgpu")] {
-        let error = device::open(device, 999).err().unwrap();
-        assert!(
-            format!("{error:?}").contains("lacuna plugin inspect mlp") || format!("{error:?}").contains(name)
-        );
+        let error = format!("{:?}", device::open(device, 999).err().unwrap());
+        let found =
+            device::found().into_iter().find(|found| found.runtime == name).map(|found| found.devices);
+        let expected = match found {
+            None => "is not in this build".to_string(),
+            Some(Err(why)) => why,
+            Some(Ok(devices)) => format!("expected 0 to {}, found 999", devices.len() - 1),
+        };
+        assert!(error.contains(&expected), "{error}");
     }
     assert!(device::open(Device::Auto, 999).unwrap().is_none());
 }

@@ -21,12 +21,19 @@ const LOOKS: usize = 256;
 const STEPS: u64 = 256;
 /// Units of the team that sums up losses.
 const TALLY: usize = 128;
+/// Numbers of a list of drawn cells.
+const DRAWN: usize = 1 << 22;
+/// What no kernel has written yet.
+const UNWRITTEN: f32 = -1.0;
 
 /// Cells on the device: the genes that they express, and the shares.
-struct Set {
-    genes: Buffer,
-    shares: Buffer,
-    starts: Buffer,
+pub struct Set {
+    /// The genes of all cells, one cell after the other.
+    pub genes: Buffer,
+    /// Their shares.
+    pub shares: Buffer,
+    /// Where each cell begins, and the end.
+    pub starts: Buffer,
 }
 
 /// Where a layer lies among all parameters. The last layer lies outputs × inputs, the others inputs × outputs.
@@ -67,7 +74,17 @@ pub fn train<R: Runtime>(
     training: &Training<'_>,
     cx: &Context,
 ) -> Result<(Network<f32>, Vec<Look>)> {
-    let mut trainer = Trainer::new(on, config, network, training, cx)?;
+    let trained = run(Trainer::new(on, config, network, training, cx)?, training, cx);
+    on.clean();
+    trained
+}
+
+fn run<R: Runtime>(
+    mut trainer: Trainer<'_, R>,
+    training: &Training<'_>,
+    cx: &Context,
+) -> Result<(Network<f32>, Vec<Look>)> {
+    let (on, config) = (trainer.on, trainer.config);
     let mut step = 0;
     while step < config.steps {
         cx.check()?;
@@ -93,6 +110,40 @@ pub fn train<R: Runtime>(
         true => Ok((trainer.weights.network(&kept), trainer.history)),
         false => Err(not_finite(step, config)),
     }
+}
+
+/// An error where the training, or the map that a screen makes of the network, does not fit into the device.
+fn check_room<R: Runtime>(
+    on: &Runner<R>,
+    shape: &Shape,
+    minibatch: usize,
+    training: &Training<'_>,
+) -> Result<()> {
+    let parameters: u64 = shape.widths.windows(2).map(|w| (w[0] as u64 + 1) * w[1] as u64).sum();
+    // Weights, two moments, and the best weights; cells as they are; what goes through the layers, and back.
+    let mut lists = vec![parameters; 4];
+    for (cells, at_once, back) in std::iter::once((&training.cells, minibatch, 2))
+        .chain(training.validation.as_ref().map(|cells| (cells, cells.len().min(VALIDATION_BLOCK), 1)))
+    {
+        let stored: usize = (0..cells.len()).map(|i| cells.assemblage(i).len()).sum();
+        lists.extend([stored as u64; 2]);
+        lists.extend([(at_once * shape.widths[0]) as u64; 2]);
+        let through = shape.widths[1..].iter().map(|units| (at_once * units) as u64);
+        lists.extend((0..back).flat_map(|_| through.clone()));
+    }
+    on.check_room("the training", &lists)?;
+    match shape.relu {
+        true => Ok(()),
+        false => on.check_room(
+            "the map of so many genes, by which knockouts are screened,",
+            &[map_of(shape.widths[0])],
+        ),
+    }
+}
+
+/// Numbers of the map of so many genes.
+pub fn map_of(genes: usize) -> u64 {
+    (genes as u64).pow(2)
 }
 
 struct Trainer<'a, R: Runtime> {
@@ -131,11 +182,9 @@ impl<'a, R: Runtime> Trainer<'a, R> {
         cx: &Context,
     ) -> Result<Self> {
         let shape = network.shape();
-        let numbers: usize = network.layers.iter().map(|layer| layer.w.len() + layer.b.len()).sum();
-        // Weights, two moments, and the best weights; what goes through the layers is little beside them.
-        on.check_room("the network", 4, numbers as u64)?;
-        let weights = Weights::new(on, network);
         let draws = Draws::new(config, training.cells.len(), cx);
+        check_room(on, &shape, draws.size(), training)?;
+        let weights = Weights::new(on, network);
         let minibatch = Pass::new(on, draws.size(), &shape, true);
         let validation = training.validation.as_ref().map(|cells| Validation::new(on, cells, &shape));
         let mut trainer = Self {
@@ -158,15 +207,16 @@ impl<'a, R: Runtime> Trainer<'a, R> {
     }
 
     fn clear_sums(&mut self) {
-        let mut sums = vec![0.0f32; 2 * LOOKS + 1];
+        let mut sums = vec![UNWRITTEN; 2 * LOOKS + 1];
         let n = self.validation.as_ref().map_or(0, |v| v.n);
         sums[2 * LOOKS] = (self.lowest * n as f64) as f32;
         self.sums = self.on.upload(&sums);
     }
 
     fn forward_minibatch(&mut self, step: u64) {
-        if step.is_multiple_of(STEPS) {
-            let steps = STEPS.min(self.config.steps - step);
+        let most = (DRAWN / self.draws.size()).max(1) as u64;
+        if step.is_multiple_of(STEPS.min(most)) {
+            let steps = STEPS.min(most).min(self.config.steps - step);
             let drawn: Vec<u32> = (0..steps).flat_map(|_| self.draws.next()).map(|row| row as u32).collect();
             self.drawn = (self.on.upload(&drawn), step);
         }
@@ -181,7 +231,7 @@ impl<'a, R: Runtime> Trainer<'a, R> {
     fn look(&mut self, step: u64) {
         let place = 2 * self.seen.len();
         self.seen.push(step);
-        self.tally(&self.minibatch, self.minibatch.cells, place);
+        self.tally(&self.minibatch, self.minibatch.cells, place, false);
         let Some(validation) = &self.validation else { return };
         for at in (0..validation.n).step_by(VALIDATION_BLOCK) {
             let cells = VALIDATION_BLOCK.min(validation.n - at);
@@ -191,7 +241,7 @@ impl<'a, R: Runtime> Trainer<'a, R> {
             }
             validation.pass.forward(self.on, &self.weights, &validation.cells, rows);
             validation.pass.losses_of(self.on, cells, false);
-            self.tally(&validation.pass, cells, place + 1);
+            self.tally(&validation.pass, cells, place + 1, at > 0);
         }
         let (on, place) = (self.on, place as u32 + 1);
         let (cubes, units) = Runner::<R>::units(self.best.len());
@@ -201,11 +251,21 @@ impl<'a, R: Runtime> Trainer<'a, R> {
         loss::lower::launch::<R>(on.client(), cubes, units, on.arg(&self.sums), place);
     }
 
-    fn tally(&self, pass: &Pass, cells: usize, place: usize) {
+    fn tally(&self, pass: &Pass, cells: usize, place: usize, added: bool) {
         let (losses, sums) = (self.on.arg(&pass.losses), self.on.arg(&self.sums));
         let (cubes, units) = (Runner::<R>::cubes(1), CubeDim::new_1d(TALLY as u32));
         let client = self.on.client();
-        loss::tally::launch::<R>(client, cubes, units, losses, sums, cells as u32, place as u32, TALLY);
+        loss::tally::launch::<R>(
+            client,
+            cubes,
+            units,
+            losses,
+            sums,
+            cells as u32,
+            place as u32,
+            added,
+            TALLY,
+        );
     }
 
     /// What the looks since the last time saw.
@@ -216,6 +276,9 @@ impl<'a, R: Runtime> Trainer<'a, R> {
         let sums: Vec<f32> = self.on.read(&self.sums)?;
         let validation = self.validation.as_ref().map_or(f64::NAN, |v| v.n as f64);
         for (step, sums) in self.seen.drain(..).zip(sums.chunks_exact(2)) {
+            if sums[0] < 0.0 || (self.validation.is_some() && sums[1] < 0.0) {
+                return Err(Error::failed(format!("the device did not compute the losses of step {step}")));
+            }
             let training = f64::from(sums[0]) / self.minibatch.cells as f64;
             if !training.is_finite() {
                 return Err(not_finite(step, self.config));
@@ -249,7 +312,8 @@ impl Validation {
 }
 
 impl Set {
-    fn new<R: Runtime>(on: &Runner<R>, cells: &Cells<'_>) -> Self {
+    /// All of these cells.
+    pub fn new<R: Runtime>(on: &Runner<R>, cells: &Cells<'_>) -> Self {
         let (mut genes, mut shares, mut starts) = (vec![], vec![], vec![0u32]);
         for i in 0..cells.len() {
             genes.extend_from_slice(cells.assemblage(i));

@@ -58,7 +58,7 @@ pub fn devices() -> std::result::Result<Vec<String>, String> {
 /// A device that was found.
 pub fn runner(index: usize) -> Result<Runner<WgpuRuntime>> {
     match all().get(index) {
-        Some((device, _)) => Ok(Runner::new(WgpuRuntime::client(device), None)),
+        Some((device, _)) => Runner::tried(|| Runner::new(WgpuRuntime::client(device), None)),
         None => Err(Error::failed("the device is not there any more")),
     }
 }

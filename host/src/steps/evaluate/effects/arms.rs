@@ -128,7 +128,7 @@ mod tests {
     use std::sync::Arc;
 
     fn silent() -> Services {
-        crate::steps::silent_services()
+        crate::plugin::Services::silent(0, Default::default())
     }
 
     /// Eight cells of the donors a, b, a, b, …, of which the last two are all c.

@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn either_half_of_the_controls_is_measured_with_all_perturbed_cells() {
-        let (cells, host) = (cells(), crate::steps::silent_services());
+        let (cells, host) = (cells(), crate::plugin::Services::silent(0, Default::default()));
         let panel = Panel::of(&cells, (1, 1.0), &host).unwrap();
         let weights = [vec![1, 1, 1, 1, 1, 1], vec![2, 1, 0, 3, 1, 1]];
         let sides = panel.sides(&cells, (&weights, true, true), &host).unwrap();

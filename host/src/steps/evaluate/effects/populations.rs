@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn few_cells_are_all_compared_and_of_many_some_that_are_always_the_same() {
-        let host = crate::steps::silent_services();
+        let host = crate::plugin::Services::silent(0, Default::default());
         let rows: Vec<usize> = (0..2 * MOST_CELLS).map(|i| 3 * i).collect();
         assert_eq!(some_of(&rows[..MOST_CELLS], &host, 1), rows[..MOST_CELLS]);
         let some = some_of(&rows, &host, 1);

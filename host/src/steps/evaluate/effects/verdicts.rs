@@ -144,14 +144,14 @@ mod tests {
 
     #[test]
     fn a_sentence_says_what_is_beaten_and_by_how_much_and_a_warning_where_something_is_not() {
-        let host = crate::steps::silent_services();
+        let host = crate::plugin::Services::silent(0, Default::default());
         let said = verdicts(&rows("perturbations", &["a"]), &host);
         let expected = "`m` does not beat b (it does beat a) on `d` (4 perturbations), by spearman. Its gain over `b` is \
                         0.125, 97.5 % interval over cells -0.500 to 0.750. Its own targets score better than random ones in 18 of 20 \
                         draws. It has a value in 3 of 4 perturbations only. No value: silent.";
         assert_eq!((said[0]["text"].as_str().unwrap(), &said[0]["beats_all"]), (expected, &json!(false)));
         assert_eq!(host.warnings(), ["m does not beat every simple baseline, by spearman"]);
-        let host = crate::steps::silent_services();
+        let host = crate::plugin::Services::silent(0, Default::default());
         let said = verdicts(&rows("perturbations", &["a", "b"]), &host);
         assert!(said[0]["text"].as_str().unwrap().starts_with("`m` beats every baseline (a, b) on `d`"));
         assert!(said[0]["beats_all"] == true && host.warnings().is_empty());
@@ -162,7 +162,7 @@ mod tests {
         let told = |margins: Vec<Margin>| {
             let mut rows = rows("informative", &[]);
             rows[0].margins = margins;
-            let host = crate::steps::silent_services();
+            let host = crate::plugin::Services::silent(0, Default::default());
             let said = verdicts(&rows, &host);
             assert!(said[0]["beats_all"] == false && host.warnings().len() == 1);
             said[0]["text"].as_str().unwrap().to_string()
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_was_said_of_all_is_not_said_again_of_the_informative() {
-        let host = crate::steps::silent_services();
+        let host = crate::plugin::Services::silent(0, Default::default());
         let both = |of: usize| {
             let informative = rows("informative", &["a"]).into_iter().map(|row| ScoreRow { of, ..row });
             verdicts(&rows("perturbations", &["a"]).into_iter().chain(informative).collect::<Vec<_>>(), &host)

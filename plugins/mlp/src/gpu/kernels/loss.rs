@@ -86,6 +86,10 @@ fn share(h: f32, sum: f32) -> f32 {
     let mut q = 0.0f32;
     if sum > 0.0 {
         q = f32::abs(h) / sum;
+        // A quotient of equal numbers need not be 1 on every device.
+        if f32::abs(h) >= sum {
+            q = 1.0f32;
+        }
     }
     q
 }
@@ -103,9 +107,16 @@ fn slope(q: f32, p: f32) -> f32 {
     slope
 }
 
-/// Adds the sum of `losses` to a place of `sums`. One team.
+/// The sum of `losses` becomes the number at a place of `sums`, or is added to it. One team.
 #[cube(launch)]
-pub fn tally(losses: &Array<f32>, sums: &mut Array<f32>, cells: u32, place: u32, #[comptime] units: usize) {
+pub fn tally(
+    losses: &Array<f32>,
+    sums: &mut Array<f32>,
+    cells: u32,
+    place: u32,
+    #[comptime] added: bool,
+    #[comptime] units: usize,
+) {
     let mut shared = SharedMemory::<f32>::new(units);
     let mut sum = 0.0f32;
     let mut i = UNIT_POS_X as usize;
@@ -115,7 +126,11 @@ pub fn tally(losses: &Array<f32>, sums: &mut Array<f32>, cells: u32, place: u32,
     }
     let sum = team_sum(sum, &mut shared, units, false);
     if UNIT_POS_X == 0 {
-        sums[place as usize] += sum;
+        if comptime!(added) {
+            sums[place as usize] += sum;
+        } else {
+            sums[place as usize] = sum;
+        }
     }
 }
 
