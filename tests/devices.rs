@@ -3,7 +3,7 @@
 //! LACUNA_DEVICE_PLUGIN names a library of `mlp` that was built with wgpu, as `.ci/run` builds it.
 
 use crate::accuracy::{scores, value};
-use crate::support::{bin_dir, fail, lacuna, project, root, succeed};
+use crate::support::{bin_dir, fail, lacuna, project, python_path, root, succeed};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,6 +61,43 @@ fn a_device_that_the_build_lacks_is_an_error_and_auto_falls_back_and_says_so() {
     );
     let said = succeed(lacuna(&["plugin", "inspect", "mlp", "--json"]).output().unwrap());
     assert!(said.contains("\"devices\": [\n"), "{said}");
+}
+
+const IN_PYTHON: &str = r#"
+import lacuna_plugin as lacuna
+
+
+class Anywhere(lacuna.Model):
+    "A model that tells where it can compute"
+
+    id = "anywhere"
+
+    def devices(self):
+        return ["abacus 0: of wood"]
+
+
+class Astray(lacuna.Model):
+    "A model that cannot tell"
+
+    id = "astray"
+
+    def devices(self):
+        raise lacuna.Failure("the driver is gone")
+
+
+if __name__ == "__main__":
+    lacuna.run("places", [Anywhere, Astray])
+"#;
+
+#[test]
+fn a_model_in_python_tells_of_its_devices_and_what_it_cannot_tell_is_said() {
+    let Some(path) = python_path() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("places.py"), IN_PYTHON).unwrap();
+    let mut command = lacuna(&["plugin", "inspect", "places.py"]);
+    let said = succeed(command.current_dir(folder.path()).env("PATH", &path).output().unwrap());
+    assert!(said.contains("devices on this machine\n    abacus 0: of wood"), "{said}");
+    assert!(said.contains("    not known: ") && said.contains("the driver is gone"), "{said}");
 }
 
 /// A folder with the binary and all plugins, of which `mlp` is the one that was built with wgpu.

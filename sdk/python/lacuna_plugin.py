@@ -38,7 +38,7 @@ import numpy as np
 import pyarrow as pa
 
 VERSION = "0.1.0"
-BORDER = [1, 1, 0]
+BORDER = [1, 2, 0]
 MAGIC = b"LCNA"
 
 
@@ -264,6 +264,10 @@ class Model(Component):
     def refine(self, fitted, training, cx):
         """Learns from ``training`` as ``fit`` does, going on from a fitted model, whose genes are those of the cells."""
         raise Failure("it does not go on from a fitted model")
+
+    def devices(self):
+        """Where it can compute on this machine, and why not elsewhere: lines that ``lacuna plugin inspect`` shows."""
+        return []
 
     def load(self, data):
         """The fitted model from the bytes that its ``save`` gave."""
@@ -714,6 +718,9 @@ class _Plugin:
         model = self.objects[head["object"]]
         self.objects[head["fitted"]] = model.refine(self._loaded(model, parts), self._training(parts), cx)
         return {}, []
+
+    def do_devices(self, head, parts, cx):
+        return {"devices": list(self.objects[head["object"]].devices())}, []
 
     def do_load(self, head, parts, cx):
         self.objects[head["fitted"]] = self._loaded(self.objects[head["object"]], parts)

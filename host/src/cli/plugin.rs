@@ -228,10 +228,10 @@ fn inspect_text(plugin: &Plugin, components: &[Component]) -> String {
     out
 }
 
-/// Where a model can compute on this machine. One that cannot be made without parameters does not say.
+/// Where a model can compute on this machine, or why that is not known, as where it cannot be made without parameters.
 fn devices(plugin: &Plugin, component: &Component) -> Vec<String> {
     match component.kind {
-        Kind::Model => plugin.devices(component).unwrap_or_default(),
+        Kind::Model => plugin.devices(component).unwrap_or_else(|e| vec![format!("not known: {e:#}")]),
         _ => vec![],
     }
 }

@@ -59,6 +59,9 @@ fn answered<T>(component: &str, host: &Services, result: PResult<T>) -> Result<T
     Err(PluginFailure { component: component.to_string(), kind, message, detail }.into())
 }
 
+/// The border from which on plugins tell of devices.
+const SINCE_DEVICES: [u16; 3] = [1, 2, 0];
+
 impl Plugin {
     /// The full name of one of its components.
     pub fn full_name(&self, id: &str) -> String {
@@ -100,6 +103,9 @@ impl Plugin {
 
     /// Where a model with its default parameters can compute on this machine, and why not elsewhere.
     pub fn devices(&self, component: &Component) -> Result<Vec<String>> {
+        if self.manifest.abi < SINCE_DEVICES {
+            return Ok(vec![]);
+        }
         let host = Services::silent(0, Arc::default());
         self.model(component, "{}", &host)?.devices(&host)
     }

@@ -201,12 +201,9 @@ impl abi::ModelApi for Object {
     }
     fn devices(&self, host: HostRef) -> PResult<RVec<RString>> {
         result(|| {
-            // A worker of an earlier border does not know the question: it knows the processor alone.
-            let answer = told(self.call(&host, "devices", Frame::of(json!({}))));
-            let lines =
-                answer.ok().map(|frame| frame.head["devices"].as_array().cloned().unwrap_or_default());
-            let text = |line: &serde_json::Value| line.as_str().map(RString::from);
-            Ok(lines.unwrap_or_default().iter().filter_map(text).collect())
+            let answer = told(self.call(&host, "devices", Frame::of(json!({}))))?;
+            let lines = answer.head["devices"].as_array().into_iter().flatten();
+            Ok(lines.filter_map(|line| line.as_str().map(RString::from)).collect())
         })
     }
 }

@@ -7,6 +7,7 @@ mod impacts;
 pub(super) mod mapping;
 mod ranks;
 pub(super) mod scores;
+mod seen;
 mod unlike;
 
 use super::{Fit, FittedModel};

@@ -4,6 +4,7 @@
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod kernels;
+mod matrix;
 mod runner;
 mod screening;
 #[cfg(all(test, feature = "cuda", feature = "wgpu"))]

@@ -14,6 +14,7 @@ mod random_targets;
 mod verdicts;
 
 use super::scores::{ScoreRow, write_gains};
+use super::seen::{each, seen};
 use super::{Evaluate, Judge, Peers, TrainingCells, by_training, differential, name_of, single};
 use crate::data::{Cells, Knockouts, LabelRules, Measured};
 use crate::plugin::{Answers, Services};
@@ -30,7 +31,7 @@ use panel::{Evidence, Panel, Sides};
 use random_targets::RandomTargets;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 pub use verdicts::verdicts;
 
@@ -39,14 +40,6 @@ const CELLS_AT_ONCE: usize = 64;
 /// Blocks of cells, and perturbations, whose sums are held at once.
 const BLOCKS_AT_ONCE: usize = 16;
 const PERTURBATIONS_AT_ONCE: usize = 16;
-
-/// Where more than one in so many cells has the name of another, they are the same.
-const MANY: usize = 20;
-
-/// A cell's name and library.
-fn named(cells: &Cells, cell: usize) -> (&str, f64) {
-    (&cells.obs.names[cell], cells.library[cell])
-}
 
 /// log1p(10⁴ p).
 fn log_share(share: f64) -> f64 {
@@ -317,30 +310,11 @@ impl Bout<'_> {
         let labels = model.fitted.info().needs_labels;
         let parts = || std::iter::once(&training.0).chain(&training.1);
         // A model that does not learn from labels was given the controls only, where these are known.
-        let seen =
-            |cells: &Cells, i: usize| labels || cells.measured.as_ref().is_none_or(|m| m.is_control(i));
-        let learned: HashMap<&str, f64> = parts()
-            .flat_map(|cells| (0..cells.len()).filter(|&i| seen(cells, i)).map(|i| named(cells, i)))
-            .collect();
-        let perturbed: Vec<usize> = self
-            .truth
-            .measured
-            .iter()
-            .flat_map(|m| m.cells_by_perturbation())
-            .flat_map(|(_, rows)| rows)
-            .collect();
-        let of_name: Vec<bool> = perturbed
-            .iter()
-            .filter_map(|&i| {
-                let (name, library) = named(self.truth, i);
-                learned.get(name).map(|other| *other == library)
-            })
-            .collect();
-        // Counts may have been drawn of cells that were learned from; but cells of other files may have a few of their names.
-        let cells = match of_name.len() * MANY > perturbed.len() {
-            true => of_name.len(),
-            false => of_name.iter().filter(|same| **same).count(),
-        };
+        let given =
+            |(cells, i): &(&Cells, usize)| labels || cells.measured.as_ref().is_none_or(|m| m.is_control(*i));
+        let learned = parts().flat_map(|cells| each(cells)).filter(given);
+        let perturbed = self.truth.measured.iter().flat_map(|m| m.cells_by_perturbation());
+        let cells = seen(learned, perturbed.flat_map(|(_, rows)| rows).map(|i| (self.truth, i)));
         let perturbations: BTreeSet<&str> = parts()
             .filter_map(|cells| cells.measured.as_ref().filter(|_| labels))
             .flat_map(|m| m.cells_by_perturbation())

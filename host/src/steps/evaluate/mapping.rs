@@ -1,6 +1,7 @@
 //! Predicted against observed profiles of cells that the models have not seen.
 
 use super::scores::{Blocks, Contender, Over, ScoreRow, plain_row, score, score_pair};
+use super::seen::{each, seen};
 use super::unlike::Unlike;
 use super::{Evaluate, Judge, TrainingCells, by_training, name_of, single};
 use crate::data::{Cells, Knockouts};
@@ -9,7 +10,6 @@ use crate::run::StepCx;
 use crate::steps::FittedModel;
 use anyhow::Result;
 use rayon::prelude::*;
-use std::collections::HashSet;
 
 const CELLS_AT_ONCE: usize = 64;
 
@@ -59,11 +59,8 @@ pub fn scores(
 
 /// Says how many of the cells a model has learned from.
 fn warn_of_seen(name: &str, training: &TrainingCells, cells: &Cells, host: &Services) {
-    let named = |cells: &'_ Cells, i: usize| (cells.obs.names[i].clone(), cells.library[i].to_bits());
     let parts = std::iter::once(&training.0).chain(&training.1);
-    let learned: HashSet<(String, u64)> =
-        parts.flat_map(|cells| (0..cells.len()).map(|i| named(cells, i))).collect();
-    let seen = (0..cells.len()).filter(|&i| learned.contains(&named(cells, i))).count();
+    let seen = seen(parts.flat_map(|cells| each(cells)), each(cells));
     if seen > 0 {
         host.warn(format!(
             "{name} learned from {seen} of the {} cells: of these a score says how well it remembers, not how well it \

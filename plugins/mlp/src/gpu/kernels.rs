@@ -9,4 +9,5 @@ pub mod loss;
 pub mod product;
 pub mod rows;
 pub mod screen;
+pub mod sheet;
 pub mod team;

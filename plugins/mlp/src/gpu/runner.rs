@@ -1,7 +1,7 @@
 //! A device with its buffers: uploads, read-backs, and how units are divided.
 
 use super::kernels::loss::tally;
-use super::kernels::screen::Teams;
+use super::kernels::team::Teams;
 use cubecl::features::Plane;
 use cubecl::future::block_on;
 use cubecl::prelude::*;
@@ -14,10 +14,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub const UNITS: u32 = 256;
 /// Lists that the kernel with most of them has, and one for its other arguments.
 const BINDINGS: u32 = 10;
-/// Units of a team that is a cube.
-const TEAM: usize = 128;
-/// Planes of a cube.
-const PLANES: usize = 8;
 /// Cubes along the first axis; every device takes as many along each.
 const ACROSS: usize = 1 << 15;
 
@@ -57,9 +53,9 @@ impl<R: Runtime> Runner<R> {
             return Err(failed(&format!("a kernel may have {bindings} lists, and {BINDINGS} are needed")));
         }
         let (numbers, sums) = (opened.upload(&[1.0f32, 2.0, 4.0]), opened.upload(&[-1.0f32]));
-        let (cubes, units) = (Self::cubes(1), CubeDim::new_1d(TEAM as u32));
+        let (cubes, units) = (Self::cubes(1), CubeDim::new_1d(Teams::CUBE.units as u32));
         let (a, b) = (opened.arg(&numbers), opened.arg(&sums));
-        tally::launch::<R>(&opened.client, cubes, units, a, b, 3, 0, false, TEAM);
+        tally::launch::<R>(&opened.client, cubes, units, a, b, 3, 0, false, Teams::CUBE.units);
         match opened.read::<f32>(&sums)?[..] {
             [7.0] => Ok(opened),
             _ => Err(failed("it computes a sum that is wrong, or none")),
@@ -144,8 +140,8 @@ impl<R: Runtime> Runner<R> {
         let plane = self.client.features().plane.contains(Plane::Ops)
             && (hardware.plane_size_min, hardware.plane_size_max) == (32, 32);
         match plane {
-            true => Teams { units: 32, teams: PLANES, plane },
-            false => Teams { units: TEAM, teams: 1, plane },
+            true => Teams::PLANES,
+            false => Teams::CUBE,
         }
     }
 

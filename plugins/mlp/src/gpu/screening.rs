@@ -1,10 +1,13 @@
 //! Screens on a device: cells and knockouts in blocks, impacts back. What is computed is what `fused` computes.
 
 use super::kernels::product::Then;
-use super::kernels::screen::{self, Measured, NOTHING_LEFT, SHEET, TOGETHER};
+use super::kernels::screen::{self, Form, TOGETHER};
+use super::kernels::sheet::{self, Measured, NOTHING_LEFT, SHEET};
+use super::kernels::team::Teams;
 use super::kernels::{product, rows};
+use super::matrix::{Matrix, multiply};
 use super::runner::{Buffer, Runner};
-use super::training::{Matrix, map_of, multiply};
+use super::training::map_of;
 use crate::device;
 use crate::head::{Asked, Formula, Measure};
 use crate::network::Network;
@@ -14,13 +17,12 @@ use std::ops::Range;
 
 /// The most bytes of a list that grows with the cells or knockouts of a block.
 const BLOCK_BYTES: usize = 64 << 20;
-/// The most genes of a cell that a unit keeps in a screen by the map.
-const MOST_HELD: usize = 16;
+/// Pairs of a cell that a screen by the map takes together.
+const TOGETHER_BY_MAP: usize = 4;
+/// The most numbers of profiles that a unit keeps.
+const MOST_KEPT: usize = 64;
 /// What no kernel has written; no impact is below 0.
 const UNWRITTEN: f32 = -2.0;
-/// Units of a cube in a screen with hidden layers, and the most genes that a unit keeps there.
-const UNITS_OF_A_GROUP: usize = 128;
-const MOST_HELD_OF_GROUPS: usize = 4;
 
 /// A network on a device, ready for knockouts.
 pub struct Screener<R: Runtime> {
@@ -61,6 +63,14 @@ impl Net {
         });
         Ok(Self::Map { map, halves, bias })
     }
+
+    /// The most pairs of a group.
+    fn together(&self) -> usize {
+        match self {
+            Self::Map { .. } => TOGETHER_BY_MAP,
+            Self::Layers(_) => TOGETHER,
+        }
+    }
 }
 
 struct Layer {
@@ -95,7 +105,7 @@ impl<R: Runtime> device::Screener for Screener<R> {
             cx.check()?;
             let (now, later) = rest.split_at(self.runs_of_a_block(asked, rest));
             let range = now[0].1.start..now[now.len() - 1].1.end;
-            let block = Block::new(&self.on, asked, now, range.clone());
+            let block = Block::new(&self.on, asked, now, range.clone(), self.network.together());
             self.launch(asked, &block);
             let read: Vec<f32> = self.on.read(&block.impacts)?;
             for (impact, value) in impacts[range].iter_mut().zip(read) {
@@ -166,47 +176,19 @@ impl<R: Runtime> Screener<R> {
         let (cubes, units) = Runner::<R>::units(block.impacts.len());
         let [genes, starts, pairs, lost] =
             [&block.genes, &block.starts, &block.pairs, &block.lost].map(|list| on.arg(list));
-        screen::mark::launch::<R>(on.client(), cubes, units, genes, starts, pairs, lost);
+        sheet::mark::launch::<R>(on.client(), cubes, units, genes, starts, pairs, lost);
         match &self.network {
             Net::Map { map, halves, bias } => {
                 let sums = self.sums(block, (map, self.genes, 0), (false, false));
                 let sheet = self.sheet(asked, (&sums, bias, 0), true, block);
+                let by = on.teams();
                 match halves {
-                    Some(halves) => self.by_map::<half::f16>(asked, (halves, &sheet), block),
-                    None => self.by_map::<f32>(asked, (map, &sheet), block),
+                    Some(halves) => self.impacts_by::<half::f16>(asked, (halves, None), &sheet, by, block),
+                    None => self.impacts_by::<f32>(asked, (map, None), &sheet, by, block),
                 }
             }
             Net::Layers(layers) => self.by_layers(asked, layers, block),
         }
-    }
-
-    fn by_map<F: Float + CubeElement>(
-        &self,
-        asked: Asked<'_>,
-        (map, sheet): (&Buffer, &Buffer),
-        block: &Block,
-    ) {
-        let on = &self.on;
-        let by = on.teams();
-        let held = block.widest.div_ceil(by.units).max(1).next_power_of_two();
-        let held = if held > MOST_HELD * if by.plane { 2 } else { 1 } { 0 } else { held };
-        let (cubes, units) = Runner::<R>::rows(block.impacts.len(), by);
-        screen::impacts_by_map::launch::<F, R>(
-            on.client(),
-            cubes,
-            units,
-            on.arg(map),
-            on.arg(&block.genes),
-            on.arg(&block.starts),
-            on.arg(sheet),
-            on.arg(&block.pairs),
-            on.arg(&block.lost),
-            on.arg(&block.impacts),
-            self.genes as u32,
-            held,
-            measured(asked.measure),
-            by,
-        );
     }
 
     fn by_layers(&self, asked: Asked<'_>, layers: &[Layer], block: &Block) {
@@ -237,24 +219,40 @@ impl<R: Runtime> Screener<R> {
             (first.inputs * first.outputs) as u32,
         );
         let inputs = self.through(layers, pairs, without);
-        let held = block.widest.div_ceil(UNITS_OF_A_GROUP).next_power_of_two().clamp(1, MOST_HELD_OF_GROUPS);
-        screen::impacts_by_layers::launch::<R>(
+        let of = (&last.all, Some((&inputs, last.inputs)));
+        self.impacts_by::<f32>(asked, of, &sheet, Teams::CUBE, block);
+    }
+
+    /// By the map, or by the last layer and what goes into it, with its number of units.
+    fn impacts_by<F: Float + CubeElement>(
+        &self,
+        asked: Asked<'_>,
+        (weights, inputs): (&Buffer, Option<(&Buffer, usize)>),
+        sheet: &Buffer,
+        by: Teams,
+        block: &Block,
+    ) {
+        let on = &self.on;
+        let together = self.network.together();
+        let needed = block.widest.div_ceil(by.units).max(1).next_power_of_two();
+        let held = needed.min(MOST_KEPT / together);
+        let (cubes, units) = Runner::<R>::rows(block.groups.len() - 1, by);
+        screen::impacts::launch::<F, R>(
             on.client(),
-            Runner::<R>::cubes(block.groups.len() - 1),
-            CubeDim::new_1d(UNITS_OF_A_GROUP as u32),
-            on.arg(&last.all),
-            on.arg(&inputs),
+            cubes,
+            units,
+            on.arg(weights),
+            inputs.map_or_else(|| on.nothing(), |(inputs, _)| on.arg(inputs)),
             on.arg(&block.genes),
             on.arg(&block.starts),
-            on.arg(&sheet),
+            on.arg(sheet),
             on.arg(&block.pairs),
             on.arg(&block.lost),
             on.arg(&block.groups),
             on.arg(&block.impacts),
             self.genes as u32,
-            last.inputs as u32,
-            held,
-            UNITS_OF_A_GROUP,
+            inputs.map_or(0, |(_, units)| units) as u32,
+            Form { layers: inputs.is_some(), held, whole: held == needed, together, by },
             measured(asked.measure),
         );
     }
@@ -318,7 +316,7 @@ impl<R: Runtime> Screener<R> {
         let sheet = on.room::<f32>(SHEET * block.genes.len());
         let by = on.teams();
         let (cubes, units) = Runner::<R>::rows(block.cells, by);
-        screen::cells_of_sheet::launch::<R>(
+        sheet::cells_of_sheet::launch::<R>(
             on.client(),
             cubes,
             units,
@@ -357,6 +355,7 @@ impl Block {
         asked: Asked<'_>,
         runs: &[(usize, Range<usize>)],
         range: Range<usize>,
+        together: usize,
     ) -> Self {
         let Asked { cells, knockouts, .. } = asked;
         let (mut genes, mut shares, mut starts) = (vec![], vec![], vec![0u32]);
@@ -368,7 +367,7 @@ impl Block {
             genes.extend_from_slice(assemblage);
             shares.extend(cells.shares(*cell));
             starts.push(genes.len() as u32);
-            groups.extend(rows.clone().step_by(TOGETHER).map(|first| (first - range.start) as u32));
+            groups.extend(rows.clone().step_by(together).map(|first| (first - range.start) as u32));
             for i in rows.clone() {
                 let from = lost.len() as u32;
                 lost.extend_from_slice(knockouts.get(i).genes);

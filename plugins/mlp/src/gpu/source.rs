@@ -4,8 +4,11 @@
 //! of the packages nvidia-cuda-{nvrtc,runtime,crt,cccl} of the Python package index; CUDA_PATH says where.
 
 use super::kernels::product::Then;
-use super::kernels::screen::{Measured, Teams};
-use super::kernels::{adam, loss, product, rows, screen};
+use super::kernels::screen::Form;
+use super::kernels::sheet::Measured;
+use super::kernels::team::Teams;
+use super::kernels::{adam, loss, product, rows, screen, sheet};
+use super::runner::UNITS;
 use cubecl::cuda::CudaCompiler;
 use cubecl::prelude::*;
 use cubecl::wgpu::WgpuRuntime as W;
@@ -61,200 +64,72 @@ fn measures() -> impl Iterator<Item = Measured> {
     })
 }
 
+/// A kernel's name and CUDA C++. Of its type, the units of a cube, a letter for each list (`a`) and number (`n`) that it
+/// takes, and what is known when it is compiled.
+macro_rules! cuda {
+    (a) => { ArrayCompilationArg { inplace: None } };
+    (n) => { () };
+    ($kernel:ty, $units:expr, $($argument:ident)*; $($known:expr),*) => {{
+        let settings = KernelSettings::default().cube_dim($units);
+        let client = <W as cubecl::Runtime>::client(&Default::default());
+        let kernel = <$kernel>::new(settings, client, $(cuda!($argument),)* $($known),*);
+        (format!("{} {:?}", stringify!($kernel), ($($known,)*)), source(kernel))
+    }};
+}
+
 /// All kernels, of each form that is launched.
 fn sources() -> Vec<(String, String)> {
-    let client = <W as cubecl::Runtime>::client(&Default::default());
-    let lines = || KernelSettings::default().cube_dim(CubeDim::new_1d(256));
-    let a = || ArrayCompilationArg { inplace: None };
-    let c = || client.clone();
-    let plane = Teams { units: 32, teams: 8, plane: true };
-    let cube = Teams { units: 128, teams: 1, plane: false };
-    let teams =
-        |by: Teams| KernelSettings::default().cube_dim(CubeDim::new_2d(by.units as u32, by.teams as u32));
-    let tiles = || KernelSettings::default().cube_dim(CubeDim::new_2d(16, 16));
-    let mut all: Vec<(String, String)> = vec![
-        (
-            "densify".into(),
-            source(rows::densify::Densify::<W>::new(lines(), c(), a(), a(), a(), a(), a(), a(), (), (), ())),
-        ),
-        ("keep".into(), source(loss::keep::Keep::<W>::new(lines(), c(), a(), a(), a(), ()))),
-        ("lower".into(), source(loss::lower::Lower::<W>::new(lines(), c(), a(), ()))),
-        ("tally".into(), source(loss::tally::Tally::<W>::new(lines(), c(), a(), a(), (), (), true, 128))),
-        ("halve".into(), source(product::halve::Halve::<W>::new(lines(), c(), a(), a()))),
-        ("mark".into(), source(screen::mark::Mark::<W>::new(lines(), c(), a(), a(), a(), a()))),
-        (
-            "first_without".into(),
-            source(screen::first_without::FirstWithout::<W>::new(
-                lines(),
-                c(),
-                a(),
-                a(),
-                a(),
-                a(),
-                a(),
-                a(),
-                (),
-                (),
-            )),
-        ),
+    let line = CubeDim::new_1d(UNITS);
+    let square = CubeDim::new_2d(16, 16);
+    let mut all = vec![
+        cuda!(rows::densify::Densify<W>, line, a a a a a a n n n;),
+        cuda!(loss::keep::Keep<W>, line, a a a n;),
+        cuda!(loss::lower::Lower<W>, CubeDim::new_1d(1), a n;),
+        cuda!(loss::tally::Tally<W>, CubeDim::new_1d(128), a a n n; true, 128),
+        cuda!(product::halve::Halve<W>, line, a a;),
+        cuda!(sheet::mark::Mark<W>, line, a a a a;),
+        cuda!(screen::first_without::FirstWithout<W>, line, a a a a a a n n;),
     ];
     for (closed, relu) in [(true, true), (true, false), (false, false)] {
-        let kernel = rows::sum_rows::SumRows::<f32, W>::new(
-            lines(),
-            c(),
-            a(),
-            a(),
-            a(),
-            a(),
-            a(),
-            (),
-            (),
-            (),
-            (),
-            (),
-            closed,
-            relu,
-        );
-        all.push((format!("sum_rows {closed} {relu}"), source(kernel)));
+        all.push(cuda!(rows::sum_rows::SumRows<f32, W>, line, a a a a a n n n n n; closed, relu));
     }
     for ones in [true, false] {
-        let kernel = adam::update::Update::<W>::new(
-            lines(),
-            c(),
-            a(),
-            a(),
-            a(),
-            a(),
-            a(),
-            (),
-            (),
-            (),
-            (),
-            (),
-            (),
-            (),
-            ones,
-        );
-        all.push((format!("update {ones}"), source(kernel)));
+        all.push(cuda!(adam::update::Update<W>, line, a a a a a n n n n n n n; ones));
     }
     for then in [Then::Nothing, Then::Bias, Then::BiasRelu, Then::Mask] {
         for (transposed, n) in [(false, 2), (true, 2), (false, 4), (true, 4)] {
-            let kernel = product::product::Product::<f32, W>::new(
-                tiles(),
-                c(),
-                a(),
-                a(),
-                a(),
-                a(),
-                (),
-                (),
-                (),
-                (),
-                (),
-                transposed,
-                then,
-                n,
-                n,
+            all.push(
+                cuda!(product::product::Product<f32, W>, square, a a a a n n n n n; transposed, then, n, n),
             );
-            all.push((format!("product {then:?} {transposed} {n}"), source(kernel)));
         }
     }
-    for by in [plane, cube] {
+    for by in [Teams::PLANES, Teams::CUBE] {
+        let team = CubeDim::new_2d(by.units as u32, by.teams as u32);
         for gradient in [true, false] {
-            let kernel = loss::losses::Losses::<W>::new(
-                teams(by),
-                c(),
-                a(),
-                a(),
-                a(),
-                a(),
-                a(),
-                (),
-                (),
-                gradient,
-                by.units,
-                by.teams,
-                by.plane,
-            );
-            all.push((format!("losses {gradient} {by:?}"), source(kernel)));
+            let (units, teams, plane) = (by.units, by.teams, by.plane);
+            all.push(cuda!(loss::losses::Losses<W>, team, a a a a a n n; gradient, units, teams, plane));
         }
         for measured in measures() {
             for map in [true, false] {
-                let kernel = screen::cells_of_sheet::CellsOfSheet::<W>::new(
-                    teams(by),
-                    c(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    (),
-                    (),
-                    (),
-                    (),
-                    map,
-                    measured,
-                    by,
-                );
-                all.push((format!("cells_of_sheet {map} {measured:?} {by:?}"), source(kernel)));
+                all.push(cuda!(sheet::cells_of_sheet::CellsOfSheet<W>, team, a a a a a a n n n n; map, measured, by));
             }
-            for held in if measured.anchored { [0, 1] } else { [8, 16] } {
-                let kernel = screen::impacts_by_map::ImpactsByMap::<f32, W>::new(
-                    teams(by),
-                    c(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    (),
-                    held,
-                    measured,
-                    by,
+            let held = if measured.anchored { 1 } else { 16 };
+            for whole in [true, false] {
+                let form = Form { layers: false, held, whole, together: 4, by };
+                all.push(
+                    cuda!(screen::impacts::Impacts<f32, W>, team, a a a a a a a a a n n; form, measured),
                 );
-                all.push((format!("impacts_by_map {held} {measured:?} {by:?}"), source(kernel)));
-                let kernel = screen::impacts_by_map::ImpactsByMap::<f16, W>::new(
-                    teams(by),
-                    c(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    a(),
-                    (),
-                    held,
-                    measured,
-                    by,
+                all.push(
+                    cuda!(screen::impacts::Impacts<f16, W>, team, a a a a a a a a a n n; form, measured),
                 );
-                all.push((format!("impacts_by_map f16 {held} {measured:?} {by:?}"), source(kernel)));
+                if by == Teams::CUBE {
+                    let form = Form { layers: true, held: 8, whole, together: 8, by };
+                    all.push(
+                        cuda!(screen::impacts::Impacts<f32, W>, team, a a a a a a a a a n n; form, measured),
+                    );
+                }
             }
         }
-    }
-    for measured in measures() {
-        let kernel = screen::impacts_by_layers::ImpactsByLayers::<W>::new(
-            teams(cube),
-            c(),
-            a(),
-            a(),
-            a(),
-            a(),
-            a(),
-            a(),
-            a(),
-            a(),
-            a(),
-            (),
-            (),
-            4,
-            128,
-            measured,
-        );
-        all.push((format!("impacts_by_layers {measured:?}"), source(kernel)));
     }
     all
 }
@@ -274,12 +149,18 @@ fn nvrtc_compiles_every_kernel() {
         println!("skipped: no Vulkan device");
         return;
     }
-    let (sources, mut bytes) = (sources(), 0);
-    for (name, source) in &sources {
-        bytes += source.len();
-        if let Err(log) = compile(source, &include) {
-            panic!("{name}: {log}\n{source}");
+    let sources = sources();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for sources in sources.chunks(sources.len().div_ceil(threads)) {
+            let include = &include;
+            scope.spawn(move || {
+                for (name, source) in sources {
+                    compile(source, include).unwrap_or_else(|log| panic!("{name}: {log}\n{source}"));
+                }
+            });
         }
-    }
+    });
+    let bytes: usize = sources.iter().map(|(_, source)| source.len()).sum();
     println!("{} kernels, {bytes} bytes of CUDA C++", sources.len());
 }

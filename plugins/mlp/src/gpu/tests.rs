@@ -3,9 +3,10 @@
 
 use super::kernels::product::Then;
 use super::kernels::{adam, loss, rows};
+use super::matrix::{Matrix, multiply};
 use super::runner::{Buffer, Runner};
 use super::screening::Screener;
-use super::training::{Matrix, Set, multiply};
+use super::training::Set;
 use crate::MlpConfig;
 use crate::device::{self, Accelerator, Device, Found, Screener as _};
 use crate::fitted::FittedMlp;
@@ -392,8 +393,8 @@ on_each_runtime! {
         let mut list = KnockoutList::new();
         for cell in 0..3 {
             let genes = cells.assemblage(cell);
-            // A device takes 2¹⁵ cubes along an axis, each with up to eight pairs.
-            (0..100_000).for_each(|i| list.push(cell, &[genes[i % genes.len()]]));
+            // A device takes 2¹⁵ cubes along an axis, each with up to eight pairs: more than 65,535 of them.
+            (0..180_000).for_each(|i| list.push(cell, &[genes[i % genes.len()]]));
         }
         let knockouts = list.as_knockouts();
         for shape in [Shape::linear(4, None), Shape::deep(4, &[3])] {

@@ -2,6 +2,24 @@
 
 use cubecl::prelude::*;
 
+/// How the units of a cube are divided.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Teams {
+    /// Units that work on one row.
+    pub units: usize,
+    /// Teams of a cube: 1 but for planes.
+    pub teams: usize,
+    /// Whether a team is a plane.
+    pub plane: bool,
+}
+
+impl Teams {
+    /// A team that is a cube.
+    pub const CUBE: Self = Self { units: 128, teams: 1, plane: false };
+    /// Planes.
+    pub const PLANES: Self = Self { units: 32, teams: 8, plane: true };
+}
+
 /// The sum of a number of each unit of a team; each unit gets it. All units of the cube have to come here.
 ///
 /// `shared` has room for a number of each unit of the cube, and is not used by planes. Additions are made in a fixed order.
@@ -30,6 +48,47 @@ pub fn team_sum(
         let sum = shared[0];
         sync_cube();
         sum
+    }
+}
+
+/// The same for several numbers of each unit; `shared` has room for them all.
+#[cube]
+pub fn team_sums(
+    numbers: &mut Array<f32>,
+    shared: &mut SharedMemory<f32>,
+    #[comptime] count: usize,
+    #[comptime] by: Teams,
+) {
+    if comptime!(by.plane) {
+        #[unroll]
+        for q in 0..count {
+            numbers[q] = plane_sum(numbers[q]);
+        }
+    } else {
+        let unit = UNIT_POS_X as usize;
+        let units = by.units;
+        #[unroll]
+        for q in 0..count {
+            shared[q * units + unit] = numbers[q];
+        }
+        sync_cube();
+        let mut half = comptime!(by.units / 2).runtime();
+        while half > 0 {
+            if unit < half {
+                #[unroll]
+                for q in 0..count {
+                    let other = shared[q * units + unit + half];
+                    shared[q * units + unit] += other;
+                }
+            }
+            sync_cube();
+            half /= 2;
+        }
+        #[unroll]
+        for q in 0..count {
+            numbers[q] = shared[q * units];
+        }
+        sync_cube();
     }
 }
 
