@@ -7,7 +7,7 @@ mod faults;
 mod files;
 mod layout;
 
-use crate::support::{bin_dir, cargo, succeed, text};
+use crate::support::{bin_dir, build_plugins, text};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -37,7 +37,7 @@ pub fn library_name(stem: &str) -> String {
 pub fn faulty() -> &'static Path {
     static FAULTY: OnceLock<PathBuf> = OnceLock::new();
     FAULTY.get_or_init(|| {
-        succeed(cargo(&["build", "--quiet", "-p", "lacuna-sdk", "--example", "faulty"]).output().unwrap());
+        build_plugins();
         let plugin = scratch("plugins").join(library_name("faulty"));
         put(&bin_dir().join("examples").join(library_name("faulty")), &plugin);
         plugin

@@ -29,14 +29,13 @@ pub fn cargo_in(workspace: &Path, arguments: &[&str], target: &Path) -> Command 
     command
 }
 
-/// Builds what `cargo test` does not: libraries of type cdylib.
+/// Builds what `cargo test` does not: libraries of type cdylib. The whole workspace and an example, which has what tests
+/// have: so dependencies have the features of the test build, and are not built again.
 pub fn build_plugins() {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let names = ["grn", "mlp", "sparse", "baselines", "estimators", "knockouts", "metrics"];
-        let packages: Vec<String> = names.iter().flat_map(|n| ["-p".into(), format!("lacuna-{n}")]).collect();
-        let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
-        succeed(cargo(&[&["build", "--quiet"], packages.as_slice()].concat()).output().unwrap());
+        let build = ["build", "--quiet", "--workspace", "--lib", "--example", "faulty"];
+        succeed(cargo(&build).output().unwrap());
     });
 }
 

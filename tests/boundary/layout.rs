@@ -10,7 +10,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// A cargo command with a cfg for the crates of this workspace. Dependencies are shared with the other builds: their folder
-/// is the same, and what is made of this workspace has other hashes, because of the wrapper.
+/// is the same, and so are their features, of all the workspace; what is made of this workspace has other hashes, because of
+/// the wrapper.
 fn cargo_with(cfg: &str, arguments: &[&str]) -> Command {
     let wrapper = scratch("wrappers").join(format!("{cfg}.sh"));
     if !wrapper.exists() {
@@ -19,7 +20,7 @@ fn cargo_with(cfg: &str, arguments: &[&str]) -> Command {
     }
     let shared = bin_dir().parent().unwrap().display().to_string();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root()).args(arguments).arg("--quiet");
+    cargo.current_dir(root()).args(arguments).args(["--workspace", "--quiet"]);
     cargo.args(["--config", &format!("build.build-dir='{shared}'"), "--target-dir"]).arg(scratch(cfg));
     cargo.args((!cfg!(debug_assertions)).then_some("--release"));
     cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
@@ -33,7 +34,7 @@ fn build(cfg: &str, arguments: &[&str]) -> PathBuf {
 
 /// The faulty plugin, built with a cfg, alone in a folder.
 fn plugin(cfg: &str) -> PathBuf {
-    let built = build(cfg, &["-p", "lacuna-sdk", "--example", "faulty"]);
+    let built = build(cfg, &["--example", "faulty"]);
     let folder = scratch(&format!("{cfg}-plugin"));
     super::put(&built.join("examples").join(library_name("faulty")), &folder.join(library_name("faulty")));
     folder
@@ -85,7 +86,7 @@ fn an_earlier_host_runs_a_later_plugin_and_the_reverse() {
     assert!(said.contains("the host's appended method answers 1"), "{said}");
     assert!(!said.contains("appended field"), "{said}");
 
-    let later_host = build(LATER, &["-p", "lacuna", "--bin", "lacuna"]).join("lacuna");
+    let later_host = build(LATER, &["--bin", "lacuna", "--example", "faulty"]).join("lacuna");
     let said = run(&later_host, earlier_plugin);
     assert!(said.contains("the plugin's appended field is None"), "{said}");
     assert!(said.contains("the model's appended method answers 1"), "{said}");
@@ -108,7 +109,7 @@ fn a_type_that_changed_within_is_refused_by_name() {
 #[test]
 fn the_layout_that_was_written_down_tells_an_addition_from_a_break() {
     let said = |cfg: &str| {
-        let mut cargo = cargo_with(cfg, &["test", "-p", "lacuna-abi", "--test", "layout"]);
+        let mut cargo = cargo_with(cfg, &["test", "--test", "layout"]);
         let output = cargo.env_remove("BLESS").output().unwrap();
         assert!(!output.status.success());
         text(&output.stdout)
