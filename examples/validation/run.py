@@ -290,7 +290,8 @@ def words(table):
 
     corrected = 1 - 0.05 / len(models)
     chance = "is better than chance here" if above(table["reference"]) else "is not better than chance here"
-    ensembles = " and ".join(f"{said(n)} ({n})" for n in models if n.startswith("dko-8"))
+    *most, last = (f"{said(n)} ({n})" for n in models if n.startswith("dko-8"))
+    ensembles = f"{', '.join(most)} and {last}"
     own = [n for n in models if above(table[n] - table[f"{n} (random targets)"], corrected)]
     better = [n for n in models if above(table[n] - table[FIRST], corrected)]
     lines = [
