@@ -94,10 +94,15 @@ fn a_model_in_python_tells_of_its_devices_and_what_it_cannot_tell_is_said() {
     let Some(path) = python_path() else { return };
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("places.py"), IN_PYTHON).unwrap();
-    let mut command = lacuna(&["plugin", "inspect", "places.py"]);
-    let said = succeed(command.current_dir(folder.path()).env("PATH", &path).output().unwrap());
+    let inspect = |words: &[&str]| {
+        let mut command = lacuna(&["plugin", "inspect", "places.py"]);
+        succeed(command.args(words).current_dir(folder.path()).env("PATH", &path).output().unwrap())
+    };
+    let said = inspect(&[]);
     assert!(said.contains("devices on this machine\n    abacus 0: of wood"), "{said}");
     assert!(said.contains("    not known: ") && said.contains("the driver is gone"), "{said}");
+    let said = inspect(&["--json"]);
+    assert!(said.contains("\"devices_not_known\": \"") && said.contains("abacus 0"), "{said}");
 }
 
 /// A folder with the binary and all plugins, of which `mlp` is the one that was built with wgpu.

@@ -76,6 +76,8 @@ fn a_model_tuned_on_few_cells_is_better_than_its_source_and_than_these_cells_alo
     let said = text(&output.stderr);
     succeed(output);
     assert!(said.contains("56 cells × 40 genes, 24 held out, going on from `mlp-source`"), "{said}");
+    // Cells of both worlds have the same names.
+    assert!(!said.contains("how well it remembers"), "{said}");
     let folder = project.path().join("runs/worlds/steps/mapping");
     let scores = rows(&folder.join("scores.csv"));
     let score = |model: &str, which: &str| -> f64 {

@@ -195,7 +195,11 @@ fn found_json(plugin: &Plugin, components: &[Component]) -> Json {
     let mut all = plugin_json(plugin);
     all["manifest"]["components"] = json!(components);
     for (i, component) in components.iter().enumerate().filter(|(_, c)| c.kind == Kind::Model) {
-        all["manifest"]["components"][i]["devices"] = json!(devices(plugin, component));
+        let component_json = &mut all["manifest"]["components"][i];
+        match plugin.devices(component) {
+            Ok(devices) => component_json["devices"] = json!(devices),
+            Err(e) => component_json["devices_not_known"] = json!(format!("{e:#}")),
+        }
     }
     all
 }
@@ -220,20 +224,16 @@ fn inspect_text(plugin: &Plugin, components: &[Component]) -> String {
             }
         }
         out += &parameters_text(&c.parameters);
-        let devices = devices(plugin, c);
+        // Why it is not known, as where a model cannot be made without parameters.
+        let devices = match c.kind {
+            Kind::Model => plugin.devices(c).unwrap_or_else(|e| vec![format!("not known: {e:#}")]),
+            _ => vec![],
+        };
         if !devices.is_empty() {
             let _ = write!(out, "  devices on this machine\n    {}\n", devices.join("\n    "));
         }
     }
     out
-}
-
-/// Where a model can compute on this machine, or why that is not known, as where it cannot be made without parameters.
-fn devices(plugin: &Plugin, component: &Component) -> Vec<String> {
-    match component.kind {
-        Kind::Model => plugin.devices(component).unwrap_or_else(|e| vec![format!("not known: {e:#}")]),
-        _ => vec![],
-    }
 }
 
 fn parameters_text(schema: &Json) -> String {

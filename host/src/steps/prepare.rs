@@ -494,7 +494,7 @@ impl GeneSums {
         Ok(sums)
     }
 
-    /// The genes above this share of all counts, and what share they are.
+    /// The genes above this share of the counts of all genes here, and what share they are.
     fn above(&self, share: f64) -> Vec<(usize, f64)> {
         let all: f64 = self.counts.iter().sum();
         let shares = self.counts.iter().map(|count| count / all).enumerate();

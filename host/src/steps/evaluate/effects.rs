@@ -14,7 +14,7 @@ mod random_targets;
 mod verdicts;
 
 use super::scores::{ScoreRow, write_gains};
-use super::seen::{each, seen};
+use super::seen::{Rows, seen};
 use super::{Evaluate, Judge, Peers, TrainingCells, by_training, differential, name_of, single};
 use crate::data::{Cells, Knockouts, LabelRules, Measured};
 use crate::plugin::{Answers, Services};
@@ -311,10 +311,11 @@ impl Bout<'_> {
         let parts = || std::iter::once(&training.0).chain(&training.1);
         // A model that does not learn from labels was given the controls only, where these are known.
         let given =
-            |(cells, i): &(&Cells, usize)| labels || cells.measured.as_ref().is_none_or(|m| m.is_control(*i));
-        let learned = parts().flat_map(|cells| each(cells)).filter(given);
+            |cells: &Cells, i: &usize| labels || cells.measured.as_ref().is_none_or(|m| m.is_control(*i));
+        let rows = |cells: &Cells| (0..cells.len()).filter(|i| given(cells, i)).collect();
+        let learned: Vec<Rows<'_>> = parts().map(|cells| (&**cells, rows(cells))).collect();
         let perturbed = self.truth.measured.iter().flat_map(|m| m.cells_by_perturbation());
-        let cells = seen(learned, perturbed.flat_map(|(_, rows)| rows).map(|i| (self.truth, i)));
+        let cells = seen(&learned, &(self.truth, perturbed.flat_map(|(_, rows)| rows).collect()));
         let perturbations: BTreeSet<&str> = parts()
             .filter_map(|cells| cells.measured.as_ref().filter(|_| labels))
             .flat_map(|m| m.cells_by_perturbation())

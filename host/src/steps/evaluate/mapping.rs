@@ -1,7 +1,7 @@
 //! Predicted against observed profiles of cells that the models have not seen.
 
 use super::scores::{Blocks, Contender, Over, ScoreRow, plain_row, score, score_pair};
-use super::seen::{each, seen};
+use super::seen::{all, seen};
 use super::unlike::Unlike;
 use super::{Evaluate, Judge, TrainingCells, by_training, name_of, single};
 use crate::data::{Cells, Knockouts};
@@ -60,7 +60,8 @@ pub fn scores(
 /// Says how many of the cells a model has learned from.
 fn warn_of_seen(name: &str, training: &TrainingCells, cells: &Cells, host: &Services) {
     let parts = std::iter::once(&training.0).chain(&training.1);
-    let seen = seen(parts.flat_map(|cells| each(cells)), each(cells));
+    let learned: Vec<_> = parts.map(|cells| all(cells)).collect();
+    let seen = seen(&learned, &all(cells));
     if seen > 0 {
         host.warn(format!(
             "{name} learned from {seen} of the {} cells: of these a score says how well it remembers, not how well it \

@@ -77,7 +77,7 @@ macro_rules! cuda {
     }};
 }
 
-/// All kernels, of each form that is launched.
+/// All kernels, in forms that have each of their parts. What is `held` is a number of equal lines: the least and the most.
 fn sources() -> Vec<(String, String)> {
     let line = CubeDim::new_1d(UNITS);
     let square = CubeDim::new_2d(16, 16);

@@ -393,7 +393,7 @@ on_each_runtime! {
         let mut list = KnockoutList::new();
         for cell in 0..3 {
             let genes = cells.assemblage(cell);
-            // A device takes 2¹⁵ cubes along an axis, each with up to eight pairs: more than 65,535 of them.
+            // 2¹⁵ cubes lie along an axis: more than 65,535 of them where a team is a cube, with up to eight pairs.
             (0..180_000).for_each(|i| list.push(cell, &[genes[i % genes.len()]]));
         }
         let knockouts = list.as_knockouts();

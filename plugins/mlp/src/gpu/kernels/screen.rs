@@ -82,7 +82,6 @@ pub fn impacts<F: Float>(
     let mut after = zeros(together);
     let mut kept = zeros(together);
     let mut gone = zeros(together);
-
     let mut first_inverse = zeros(together);
     let mut inverse = zeros(together);
     let mut scale = zeros(together);
@@ -217,7 +216,7 @@ fn inverses(sums: &Array<f32>, inverses: &mut Array<f32>, #[comptime] together: 
 }
 
 /// What is predicted, before it is divided by its sum, of a unit's genes, `from` and each `units` further, for the pairs of a
-/// group; a pair that the group lacks is the last one again. [`LOST`] where a gene is lost.
+/// group. [`LOST`] where a gene is lost. What stands there for pairs that the group lacks is never written.
 #[cube]
 fn predict<F: Float>(
     weights: &Array<F>,
@@ -241,51 +240,53 @@ fn predict<F: Float>(
     }
     #[unroll]
     for q in 0..together {
-        let pair = min(group.first + q, group.last) * 4;
-        let left = group.end - group.start - pairs[pair + 3] as usize;
-        let mut share = 0.0f32;
-        if left > 0 {
-            share = 1.0 / f32::cast_from(left);
-        }
-        // A bit for each of the unit's genes; by the map, what the lost genes' rows have stands in the profile.
-        let mut lacks = 0u32;
-        for l in pairs[pair + 1]..pairs[pair + 2] {
-            let other = lost[l as usize];
-            #[unroll]
-            for n in 0..form.held {
-                let i = from + n * form.by.units;
-                if i < group.end {
-                    let gene = genes[i];
-                    if gene == other {
-                        lacks |= comptime!(1u32 << n as u32).runtime();
-                    } else if comptime!(!form.layers) {
-                        if other != NOT_EXPRESSED {
-                            let taken = weights[other as usize * width + gene as usize];
-                            profile[n * together + q] += f32::cast_from(taken);
+        if group.first + q <= group.last {
+            let pair = (group.first + q) * 4;
+            let left = group.end - group.start - pairs[pair + 3] as usize;
+            let mut share = 0.0f32;
+            if left > 0 {
+                share = 1.0 / f32::cast_from(left);
+            }
+            // A bit for each of the unit's genes; by the map, what the lost genes' rows have stands in the profile.
+            let mut lacks = 0u32;
+            for l in pairs[pair + 1]..pairs[pair + 2] {
+                let other = lost[l as usize];
+                #[unroll]
+                for n in 0..form.held {
+                    let i = from + n * form.by.units;
+                    if i < group.end {
+                        let gene = genes[i];
+                        if gene == other {
+                            lacks |= comptime!(1u32 << n as u32).runtime();
+                        } else if comptime!(!form.layers) {
+                            if other != NOT_EXPRESSED {
+                                let taken = weights[other as usize * width + gene as usize];
+                                profile[n * together + q] += f32::cast_from(taken);
+                            }
                         }
                     }
                 }
             }
-        }
-        #[unroll]
-        for n in 0..form.held {
-            let i = from + n * form.by.units;
-            if i < group.end {
-                let bias = sheet[BIAS * genes.len() + i];
-                let mut value = profile[n * together + q] + bias;
-                if comptime!(!form.layers) {
-                    value = (sheet[SUM * genes.len() + i] - profile[n * together + q]) * share + bias;
-                }
-                profile[n * together + q] = f32::abs(value);
-                if lacks & comptime!(1u32 << n as u32) != 0 {
-                    profile[n * together + q] = LOST.runtime();
+            #[unroll]
+            for n in 0..form.held {
+                let i = from + n * form.by.units;
+                if i < group.end {
+                    let bias = sheet[BIAS * genes.len() + i];
+                    let mut value = profile[n * together + q] + bias;
+                    if comptime!(!form.layers) {
+                        value = (sheet[SUM * genes.len() + i] - profile[n * together + q]) * share + bias;
+                    }
+                    profile[n * together + q] = f32::abs(value);
+                    if lacks & comptime!(1u32 << n as u32) != 0 {
+                        profile[n * together + q] = LOST.runtime();
+                    }
                 }
             }
         }
     }
 }
 
-/// What comes out of the last layer, without its bias.
+/// What comes out of the last layer, without its bias; of a pair that the group lacks as of the last one.
 #[cube]
 fn last_layer<F: Float>(
     layer: &Array<F>,
