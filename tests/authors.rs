@@ -3,17 +3,17 @@
 //!
 //! `BLESS=1 cargo test` writes the templates' code into the tutorial.
 
-use crate::support::{bin_dir, build_plugins, cargo_in, fail, lacuna, python_path, root, succeed};
+use crate::support::{
+    authors_target, bin_dir, build_plugins, cargo_in, fail, lacuna, python_path, root, succeed,
+};
 use serde_json::Value as Json;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A cargo command in an author's folder, without a network. All share one target folder, that of the third party's
-/// metric of tests/examples.rs, where the SDK is built once.
+/// A cargo command in an author's folder, without a network.
 fn cargo(folder: &Path, command: &str) -> Command {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-plugin");
-    let mut command = cargo_in(folder, &[command, "--quiet"], &target);
+    let mut command = cargo_in(folder, &[command, "--quiet"], &authors_target());
     command.env("CARGO_NET_OFFLINE", "true");
     command
 }
@@ -27,7 +27,7 @@ fn built(here: &Path, name: &str, kind: &str) -> PathBuf {
     succeed(cargo(&folder, "build").output().unwrap());
     let library = format!("{DLL_PREFIX}{}{DLL_SUFFIX}", name.replace('-', "_"));
     let profile = bin_dir().file_name().unwrap().to_owned();
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-plugin").join(profile);
+    let target = authors_target().join(profile);
     let place = folder.join("target/release");
     std::fs::create_dir_all(&place).unwrap();
     std::fs::copy(target.join(&library), place.join(&library)).unwrap();

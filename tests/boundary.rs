@@ -7,8 +7,9 @@ mod faults;
 mod files;
 mod layout;
 
-use crate::support::{bin_dir, build_plugins, text};
+use crate::support::{bin_dir, build_plugins, root, text};
 use serde_json::Value as Json;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -26,6 +27,26 @@ pub fn put(from: &Path, to: &Path) {
     if std::fs::hard_link(from, to).is_err() {
         std::fs::copy(from, to).unwrap();
     }
+}
+
+/// A cargo command that compiles the crates of this workspace with more flags, into the scratch folder of this name.
+/// Dependencies are shared with the other builds: their folder is the same, and so are their features, of all the
+/// workspace; what is made of this workspace has other hashes, because of the wrapper. Only a border is asked of what is
+/// built: the host, whose optimisation takes longest, is not optimised.
+fn cargo_with((name, flags): (&str, &str), arguments: &[&str]) -> Command {
+    let wrapper = scratch("wrappers").join(format!("{name}.sh"));
+    if !wrapper.exists() {
+        std::fs::write(&wrapper, format!("#!/bin/sh\nexec \"$@\" {flags}\n")).unwrap();
+        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let shared = bin_dir().parent().unwrap().display().to_string();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root()).args(arguments).args(["--workspace", "--quiet"]);
+    cargo.args(["--config", &format!("build.build-dir='{shared}'"), "--target-dir"]).arg(scratch(name));
+    cargo.args(["--config", "profile.dev.package.lacuna.opt-level=0"]);
+    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
+    cargo
 }
 
 /// The file name of a library.

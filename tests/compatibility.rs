@@ -11,43 +11,41 @@ use std::sync::OnceLock;
 const EARLIER: &str = "f72d5df10886a8e67ac4f439174daef3b9d7bb68";
 
 /// The sources of then, from this repository's history; none, with the reason printed, where there is no history.
-fn earlier() -> Option<&'static Path> {
-    static SOURCES: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let found = SOURCES.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("earlier").join(EARLIER);
-        if !folder.join("Cargo.toml").exists() {
-            std::fs::create_dir_all(&folder).unwrap();
-            let script = "git archive \"$1\" | tar -x -C \"$2\"";
-            let mut archive = Command::new("bash");
-            archive
-                .args(["-o", "pipefail", "-c", script, "archive", EARLIER])
-                .arg(&folder)
-                .current_dir(root());
-            let output = archive.output().unwrap();
-            if !output.status.success() {
-                println!("skipped: no sources of {EARLIER}: {}", text(&output.stderr));
-                return None;
-            }
+fn earlier() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("earlier").join(EARLIER);
+    if !folder.join("Cargo.toml").exists() {
+        std::fs::create_dir_all(&folder).unwrap();
+        let script = "git archive \"$1\" | tar -x -C \"$2\"";
+        let mut archive = Command::new("bash");
+        archive.args(["-o", "pipefail", "-c", script, "archive", EARLIER]).arg(&folder).current_dir(root());
+        let output = archive.output().unwrap();
+        if !output.status.success() {
+            println!("skipped: no sources of {EARLIER}: {}", text(&output.stderr));
+            return None;
         }
-        Some(folder)
-    });
-    found.as_deref()
+    }
+    Some(folder)
 }
 
-/// Builds there. Dependencies are shared with other builds; what is of the workspace lies elsewhere, and is another.
-fn build(folder: &Path, arguments: &[&str]) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("earlier-build");
-    let shared = bin_dir().parent().unwrap().display().to_string();
-    let mut command = cargo_in(folder, &["build", "--quiet"], &target);
-    command.args(["--config", &format!("build.build-dir='{shared}'")]).args(arguments);
-    succeed(command.output().unwrap());
-    target.join(bin_dir().file_name().unwrap())
+/// The folder of the host and plugins of then, built once, in the shortest time: nothing is computed with them.
+fn built() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("earlier-build");
+        let mut command = cargo_in(&earlier()?, &["build", "--quiet"], &target);
+        command.args(["-p", "lacuna", "-p", "lacuna-metrics", "-p", "lacuna-baselines"]);
+        for package in ["\"*\"", "lacuna", "lacuna-metrics", "lacuna-baselines"] {
+            command.args(["--config", &format!("profile.dev.package.{package}.opt-level=0")]);
+        }
+        succeed(command.output().unwrap());
+        Some(target.join(bin_dir().file_name().unwrap()))
+    });
+    built.as_deref()
 }
 
 #[test]
 fn a_plugin_of_then_passes_in_the_host_of_now() {
-    let Some(sources) = earlier() else { return };
-    let built = build(sources, &["-p", "lacuna-metrics", "-p", "lacuna-baselines"]);
+    let Some(built) = built() else { return };
     for plugin in ["lacuna_metrics", "lacuna_baselines"] {
         let library = built.join(library_name(plugin));
         let said = succeed(lacuna(&["plugin", "check"]).arg(&library).output().unwrap());
@@ -58,8 +56,7 @@ fn a_plugin_of_then_passes_in_the_host_of_now() {
 /// Border 1.1 has a method that these do not have.
 #[test]
 fn a_model_of_then_does_not_go_on_from_a_fitted_one_and_all_else_of_it_works() {
-    let Some(sources) = earlier() else { return };
-    let built = build(sources, &["-p", "lacuna-metrics", "-p", "lacuna-baselines"]);
+    let Some(built) = built() else { return };
     let pipeline = "format = 1\n[steps.cells]\nuse = \"read\"\npath = \"cells.csv\"\n\
                     [steps.first]\nuse = \"linear\"\ntrain = \"cells\"\n\
                     [steps.model]\nuse = \"linear\"\ntrain = \"cells\"\nfrom = \"first\"\n\
@@ -85,10 +82,9 @@ fn a_model_of_then_does_not_go_on_from_a_fitted_one_and_all_else_of_it_works() {
 
 #[test]
 fn a_plugin_of_now_is_used_by_the_host_of_then() {
-    let Some(sources) = earlier() else { return };
-    let host = build(sources, &["-p", "lacuna", "--bin", "lacuna"]).join("lacuna");
+    let Some(built) = built() else { return };
     let cache = tempfile::tempdir().unwrap();
-    let mut command = Command::new(host);
+    let mut command = Command::new(built.join("lacuna"));
     command.args(["plugin", "inspect"]).arg(faulty()).env("LACUNA_CACHE", cache.path());
     let said = succeed(command.output().unwrap());
     assert!(said.contains("strategy picks") && said.contains("model copycat"), "{said}");

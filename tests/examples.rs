@@ -1,7 +1,7 @@
 //! The examples that simulate their data, as a user runs them.
 
 use crate::boundary::library_name;
-use crate::support::{bin_dir, cargo_in, lacuna, root, succeed, text};
+use crate::support::{authors_target, bin_dir, cargo_in, lacuna, root, succeed, text};
 use std::path::Path;
 use std::process::Command;
 
@@ -37,7 +37,7 @@ fn draws(page: &Path) {
 #[test]
 fn a_labs_models_of_measured_perturbations_are_built_checked_and_scored() {
     let folder = root().join("examples/perturb-seq");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("perturb-seq");
+    let target = authors_target();
     for command in ["build", "test"] {
         succeed(cargo_in(&folder, &[command, "--quiet", "--locked"], &target).output().unwrap());
     }
@@ -78,7 +78,7 @@ fn a_labs_models_of_measured_perturbations_are_built_checked_and_scored() {
 fn a_third_partys_metric_in_its_own_workspace_is_built_and_used() {
     let folder = root().join("examples/first-plugin");
     assert!(std::fs::read_to_string(folder.join("src/lib.rs")).unwrap().lines().count() <= 30);
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-plugin");
+    let target = authors_target();
     succeed(cargo_in(&folder, &["build", "--quiet", "--locked"], &target).output().unwrap());
     let profile = bin_dir().file_name().unwrap().to_str().unwrap().to_string();
     let library = target.join(profile).join("libfirst_plugin.so");

@@ -29,6 +29,11 @@ pub fn cargo_in(workspace: &Path, arguments: &[&str], target: &Path) -> Command 
     command
 }
 
+/// The target folder of all plugins that are built in workspaces of their own, where the SDK is built once.
+pub fn authors_target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("authors")
+}
+
 /// Builds what `cargo test` does not: libraries of type cdylib. The whole workspace and an example, which has what tests
 /// have: so dependencies have the features of the test build, and are not built again.
 pub fn build_plugins() {

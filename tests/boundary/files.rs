@@ -1,6 +1,6 @@
 //! Files that are no plugins, or not ours, or dangerous to load.
 
-use super::{Listing, assert_sentence, bare, faulty, library_name, list, list_by, scratch};
+use super::{Listing, assert_sentence, bare, cargo_with, faulty, library_name, list, list_by, scratch};
 use crate::support::{bin_dir, root, succeed};
 use lacuna_abi::{ABI_MAJOR, ABI_MINOR};
 use std::path::{Path, PathBuf};
@@ -243,14 +243,10 @@ fn a_file_that_may_not_be_read_says_so() {
     assert_reasons(&list(dir.path()), &[("secret.so", "it cannot be read (Permission denied")]);
 }
 
-/// The faulty plugin, its last crate built with `panic = "abort"`.
+/// The faulty plugin, built with `panic = "abort"`.
 fn aborting() -> PathBuf {
-    let target = bin_dir().parent().unwrap().display().to_string();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root()).args(["rustc", "--quiet", "-p", "lacuna-sdk", "--example", "faulty"]);
-    cargo.args(["--config", &format!("build.build-dir='{target}'"), "--target-dir"]).arg(scratch("abort"));
-    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
-    succeed(cargo.args(["--", "-C", "panic=abort"]).output().unwrap());
+    let build = ["build", "--example", "faulty"];
+    succeed(cargo_with(("abort", "-C panic=abort"), &build).output().unwrap());
     scratch("abort").join(bin_dir().file_name().unwrap()).join("examples").join(library_name("faulty"))
 }
 

@@ -3,28 +3,14 @@
 //! and of the host.
 
 use super::{alone, faulty, library_name, list, scratch};
-use crate::support::{bin_dir, project, root, succeed, text};
-use std::os::unix::fs::PermissionsExt;
+use crate::support::{bin_dir, project, succeed, text};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// A cargo command with a cfg for the crates of this workspace. Dependencies are shared with the other builds: their folder
-/// is the same, and so are their features, of all the workspace; what is made of this workspace has other hashes, because of
-/// the wrapper.
+/// A cargo command with a cfg for the crates of this workspace.
 fn cargo_with(cfg: &str, arguments: &[&str]) -> Command {
-    let wrapper = scratch("wrappers").join(format!("{cfg}.sh"));
-    if !wrapper.exists() {
-        std::fs::write(&wrapper, format!("#!/bin/sh\nexec \"$@\" --cfg {cfg}\n")).unwrap();
-        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let shared = bin_dir().parent().unwrap().display().to_string();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root()).args(arguments).args(["--workspace", "--quiet"]);
-    cargo.args(["--config", &format!("build.build-dir='{shared}'"), "--target-dir"]).arg(scratch(cfg));
-    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
-    cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
-    cargo
+    super::cargo_with((cfg, &format!("--cfg {cfg}")), arguments)
 }
 
 fn build(cfg: &str, arguments: &[&str]) -> PathBuf {
