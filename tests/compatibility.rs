@@ -27,14 +27,17 @@ fn earlier() -> Option<PathBuf> {
     Some(folder)
 }
 
-/// The folder of the host and plugins of then, built once, in the shortest time: nothing is computed with them.
+/// The folder of the host and plugins of then. Dependencies are shared with other builds, as far as they are the same;
+/// what is of the workspace lies elsewhere, and is not optimised: nothing is computed with it.
 fn built() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("earlier-build");
-        let mut command = cargo_in(&earlier()?, &["build", "--quiet"], &target);
-        command.args(["-p", "lacuna", "-p", "lacuna-metrics", "-p", "lacuna-baselines"]);
-        for package in ["\"*\"", "lacuna", "lacuna-metrics", "lacuna-baselines"] {
+        let shared = bin_dir().parent().unwrap().display().to_string();
+        let mut command = cargo_in(&earlier()?, &["build", "--quiet", "--workspace"], &target);
+        command.args(["--lib", "--bins", "--example", "faulty"]);
+        command.args(["--config", &format!("build.build-dir='{shared}'")]);
+        for package in ["\"*\"", "lacuna", "lacuna-baselines", "lacuna-grn", "lacuna-metrics", "lacuna-mlp"] {
             command.args(["--config", &format!("profile.dev.package.{package}.opt-level=0")]);
         }
         succeed(command.output().unwrap());
