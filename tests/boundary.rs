@@ -7,7 +7,7 @@ mod faults;
 mod files;
 mod layout;
 
-use crate::support::{bin_dir, build_plugins, root, text};
+use crate::support::{bin_dir, build_plugins, cargo_sharing, root, text};
 use serde_json::Value as Json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -39,12 +39,8 @@ fn cargo_with((name, flags): (&str, &str), arguments: &[&str]) -> Command {
         std::fs::write(&wrapper, format!("#!/bin/sh\nexec \"$@\" {flags}\n")).unwrap();
         std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let shared = bin_dir().parent().unwrap().display().to_string();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root()).args(arguments).args(["--workspace", "--quiet"]);
-    cargo.args(["--config", &format!("build.build-dir='{shared}'"), "--target-dir"]).arg(scratch(name));
-    cargo.args(["--config", "profile.dev.package.lacuna.opt-level=0"]);
-    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+    let mut cargo = cargo_sharing(&root(), arguments, &scratch(name));
+    cargo.args(["--workspace", "--quiet", "--config", "profile.dev.package.lacuna.opt-level=0"]);
     cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
     cargo
 }

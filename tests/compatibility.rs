@@ -2,7 +2,7 @@
 //! the host of then.
 
 use crate::boundary::{alone, faulty, library_name};
-use crate::support::{bin_dir, cargo_in, fail, lacuna, project, root, succeed, text};
+use crate::support::{bin_dir, cargo_sharing, fail, lacuna, project, root, succeed, text};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -33,10 +33,8 @@ fn built() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("earlier-build");
-        let shared = bin_dir().parent().unwrap().display().to_string();
-        let mut command = cargo_in(&earlier()?, &["build", "--quiet", "--workspace"], &target);
+        let mut command = cargo_sharing(&earlier()?, &["build", "--quiet", "--workspace"], &target);
         command.args(["--lib", "--bins", "--example", "faulty"]);
-        command.args(["--config", &format!("build.build-dir='{shared}'")]);
         for package in ["\"*\"", "lacuna", "lacuna-baselines", "lacuna-grn", "lacuna-metrics", "lacuna-mlp"] {
             command.args(["--config", &format!("profile.dev.package.{package}.opt-level=0")]);
         }

@@ -29,6 +29,15 @@ pub fn cargo_in(workspace: &Path, arguments: &[&str], target: &Path) -> Command 
     command
 }
 
+/// A cargo command in some workspace that shares dependencies with the tests' own build, as far as they are the same; what
+/// it makes lies in the target folder.
+pub fn cargo_sharing(workspace: &Path, arguments: &[&str], target: &Path) -> Command {
+    let mut command = cargo_in(workspace, arguments, target);
+    let shared = bin_dir().parent().unwrap().display().to_string();
+    command.args(["--config", &format!("build.build-dir='{shared}'")]);
+    command
+}
+
 /// The target folder of all plugins that are built in workspaces of their own, where the SDK is built once.
 pub fn authors_target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("authors")
